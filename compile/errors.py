@@ -1,0 +1,19 @@
+"""The three ways a run can stop, named by who must act. A failed verdict is data, not an error."""
+
+from __future__ import annotations
+
+
+class LockstepError(Exception):
+    """Base of what lockstep raises on purpose. The message says expected, found, where, and what to do next."""
+
+
+class ConfigError(LockstepError):
+    """The user must act: a config, a data set or a source model is not what it says."""
+
+
+class ToolchainError(LockstepError):
+    """The machine must be mended: a compiler, a runtime or the registry failed."""
+
+
+class IntegrityError(LockstepError):
+    """Bytes are not the bytes that were promised."""
