@@ -1,10 +1,9 @@
-"""What a model takes and gives: names, dtypes, shapes with named axes, and which outputs feed back as state."""
+"""What a model takes and gives: names, dtypes, shapes with named axes, which outputs feed back as state."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import asdict, dataclass, field
 from typing import Literal, get_args
 
 DType = Literal["float32", "float16", "float64", "int64", "int32", "int8", "uint8", "bool"]
@@ -46,7 +45,11 @@ class Signature:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     axes: Mapping[str, Axis]
-    state: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    state: Mapping[str, str] = field(default_factory=dict)
+
+    def document(self) -> dict[str, object]:
+        """As plain JSON values: what a worker, which cannot import this, is given."""
+        return asdict(self) | {"state": dict(self.state)}
 
     @property
     def data_inputs(self) -> tuple[Tensor, ...]:

@@ -1,0 +1,1 @@
+"""Source model -> lowered graph -> quantized graph -> artifact for each target."""

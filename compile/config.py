@@ -1,0 +1,243 @@
+"""The configs a person writes: one file per model and per target. Strict; read once, at the door."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from compile.digest import of_document
+from compile.errors import ConfigError
+from compile.project import Project
+from compile.signature import BATCH, Axis, DType, Signature, Tensor
+from compile.yaml_file import load, nearest
+
+FunctionName = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+Precision = Literal["float32", "float16", "int8"]
+Dialect = Literal["float32", "float16", "uint8-asymmetric", "int8-symmetric"]
+TaskKind = Literal["classification", "binary_score", "regression", "embedding", "sequence", "none"]
+
+
+class Strict(BaseModel):
+    """Unknown keys are refused and nothing changes after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @property
+    def digest(self) -> str:
+        """Digest of the meaning, not of the spelling: comments and key order do not count."""
+        return of_document(self.model_dump(mode="json"))
+
+
+class SourceConfig(Strict):
+    """Exactly one of: a torch builder with weights, an ONNX file, or an MLflow URI."""
+
+    builder: FunctionName | None = None
+    weights: str | None = None
+    onnx: str | None = None
+    mlflow: str | None = Field(default=None, pattern=r"^(models|runs):/.+")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> SourceConfig:
+        torch = self.builder is not None and (self.weights is None) == (self.mlflow is not None)
+        alone = self.builder is None and self.weights is None and (self.onnx is None) != (self.mlflow is None)
+        if not (alone or (torch and self.onnx is None)):
+            raise ValueError("`builder` with `weights` (or with `mlflow` to read them from), or `onnx`, or `mlflow`")
+        return self
+
+
+class TensorConfig(Strict):
+    dtype: DType
+    shape: tuple[int | str, ...]
+
+
+class AxisConfig(Strict):
+    """Sizes a named axis may take; `typical` is what latency is measured at."""
+
+    least: int = Field(default=1, ge=1)
+    typical: int = Field(default=1, ge=1)
+    most: int = Field(default=64, ge=1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> AxisConfig:
+        if not self.least <= self.typical <= self.most:
+            raise ValueError("least <= typical <= most")
+        return self
+
+
+class DataConfig(Strict):
+    """An `.npz` file, or a `module:function` that yields batches (dicts of arrays)."""
+
+    npz: str | None = None
+    function: FunctionName | None = None
+    files: tuple[str, ...] = ()
+    batch: int = Field(default=64, ge=1)
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> DataConfig:
+        if (self.npz is None) == (self.function is None):
+            raise ValueError("exactly one of `npz` or `function`")
+        return self
+
+
+class TaskConfig(Strict):
+    """What the model's answers mean. `output` is needed where there are several outputs."""
+
+    kind: TaskKind
+    output: str | None = None
+    threshold: float = 0.5
+    tolerance: float = Field(default=0.1, gt=0)
+    postprocess: FunctionName | None = None
+
+
+class QuantizeConfig(Strict):
+    """How to calibrate; every target of one dialect shares the graph that this gives."""
+
+    algorithm: Literal["minmax", "kl"] = "minmax"
+    smoothing: float | None = Field(default=0.75, ge=0, le=1)
+    embeddings: bool = True
+    keep_float: tuple[str, ...] = ()
+
+
+class TargetUse(Strict):
+    """One target of a model; `required: false` lets a release go out without it, for the reason in `why`."""
+
+    name: Name
+    required: bool = True
+    why: str | None = None
+
+    @model_validator(mode="after")
+    def _reason(self) -> TargetUse:
+        if not self.required and not self.why:
+            raise ValueError("`required: false` needs a `why`")
+        return self
+
+
+class ModelFile(Strict):
+    """`configs/models/NAME.yaml`."""
+
+    description: str = ""
+    source: SourceConfig
+    inputs: dict[str, TensorConfig] = Field(min_length=1)
+    outputs: dict[str, TensorConfig] = Field(min_length=1)
+    axes: dict[str, AxisConfig] = {}
+    state: dict[str, str] = {}
+    preprocess: FunctionName | None = None
+    suite: DataConfig
+    calibration: DataConfig | None = None
+    quantize: QuantizeConfig = QuantizeConfig()
+    task: TaskConfig
+    policy: Name = "default"
+    baseline: tuple[Name, ...] = ()
+    targets: tuple[Name | TargetUse, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> ModelFile:
+        for given, fed_by in self.state.items():
+            if given not in self.inputs or fed_by not in self.outputs:
+                raise ValueError(f"state `{given}: {fed_by}` must map an input to an output")
+        if self.task.output is not None and self.task.output not in self.outputs:
+            raise ValueError(f"task.output `{self.task.output}` is not an output{nearest(self.task.output, self.outputs)}")
+        return self
+
+    @property
+    def uses(self) -> tuple[TargetUse, ...]:
+        return tuple(t if isinstance(t, TargetUse) else TargetUse(name=t) for t in self.targets)
+
+    @property
+    def signature(self) -> Signature:
+        tensors = {k: Tensor(k, v.dtype, v.shape) for k, v in (self.inputs | self.outputs).items()}
+        named = {part for tensor in tensors.values() for part in tensor.shape if isinstance(part, str)}
+        axes = {BATCH: AxisConfig()} | self.axes
+        return Signature(
+            inputs=tuple(Tensor(k, v.dtype, v.shape) for k, v in self.inputs.items()),
+            outputs=tuple(Tensor(k, v.dtype, v.shape) for k, v in self.outputs.items()),
+            axes={name: _axis(axes.get(name, AxisConfig())) for name in sorted(named)},
+            state=dict(self.state),
+        )
+
+
+def _axis(config: AxisConfig) -> Axis:
+    return Axis(config.least, config.typical, config.most)
+
+
+class LimitsConfig(Strict):
+    """What one job of this target may take before it is ended."""
+
+    time_s: float = Field(default=600, gt=0)
+    memory_gib: float = Field(default=8, gt=0)
+    memory: Literal["address-space", "resident"] = "address-space"
+
+
+class TargetFile(Strict):
+    """`configs/targets/NAME.yaml`: one piece of hardware with its runtime and precision."""
+
+    description: str = ""
+    role: Literal["cloud", "edge"]
+    hardware: str
+    toolchain: Name
+    precision: Precision
+    dialect: Dialect
+    options: dict[str, int | float | str | bool | tuple[int, ...]] = {}
+    limits: LimitsConfig = LimitsConfig()
+    quantized_share: float = Field(default=0.9, ge=0, le=1)
+    reproducible: bool = True
+    reason: str | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TargetFile:
+        if not self.reproducible and not self.reason:
+            raise ValueError("`reproducible: false` needs a `reason`")
+        if (self.precision == "int8") != self.dialect.endswith("symmetric"):
+            raise ValueError(f"precision {self.precision} cannot be compiled from dialect {self.dialect}")
+        return self
+
+
+def load_model(project: Project, name: str) -> ModelFile:
+    """The config of one model; refuses targets that do not exist and names used twice."""
+    model = load(_file(project, "models", name), ModelFile)
+    where = _file(project, "models", name)
+    names = [use.name for use in model.uses]
+    for target in names:
+        if names.count(target) > 1:
+            raise ConfigError(f"{where}: targets: `{target}` is listed twice; keep one of the two")
+    for target in (*names, *model.baseline):
+        _file(project, "targets", target)
+    for target in model.baseline:
+        if target not in names:
+            raise ConfigError(f"{where}: baseline: `{target}` is not among this model's targets{nearest(target, names)}")
+    return model
+
+
+def load_target(project: Project, name: str) -> TargetFile:
+    """The config of one target; its toolchain must be a file in `compile/targets/`."""
+    path = _file(project, "targets", name)
+    target = load(path, TargetFile)
+    known = toolchains()
+    if target.toolchain not in known:
+        found = f"found `{target.toolchain}`; expected one of {', '.join(known)}"
+        raise ConfigError(f"{path}: toolchain: {found}{nearest(target.toolchain, known)}")
+    return target
+
+
+def toolchains() -> list[str]:
+    """Every toolchain: the leaf files in `compile/targets/`."""
+    return sorted(p.stem for p in toolchain_file("x").parent.glob("[a-z]*.py"))
+
+
+def toolchain_file(name: str) -> Path:
+    return Path(__file__).parent / "targets" / f"{name}.py"
+
+
+def names_of(project: Project, kind: Literal["models", "targets", "policies"]) -> list[str]:
+    return sorted(p.stem for p in (project.configs / kind).glob("*.yaml"))
+
+
+def _file(project: Project, kind: Literal["models", "targets", "policies"], name: str) -> Path:
+    path = project.configs / kind / f"{name}.yaml"
+    if not path.is_file():
+        known = names_of(project, kind)
+        raise ConfigError(f"{path}: no such config; {kind} here: {', '.join(known) or 'none'}{nearest(name, known)}")
+    return path

@@ -1,0 +1,207 @@
+"""Data as the model sees it: batches checked against the signature, and the columns that speak about them.
+
+In: an `.npz` or a function that yields batches, and the user's `preprocess`. Out: a folder with
+`batches/NNNNN.npz` (the model's inputs) and `columns.npz` (`labels`, `id`, `group`, metadata, one entry a row, and
+`row`: the row that each batch entry came from, in batch order).
+The rule: what does not fit the signature, is not finite, or is empty, stops here.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compile import digest, user_code
+from compile.config import DataConfig, ModelFile, load_model
+from compile.errors import ConfigError
+from compile.project import Project
+from compile.signature import Signature, Tensor
+
+Array = NDArray[Any]
+Batch = dict[str, Array]
+RESERVED = ("labels", "id", "group")
+
+
+def prepare(project: Project, made: Path, model: str, part: str) -> None:
+    """The step behind the suite (`part="suite"`) and the calibration data (`part="calibration"`)."""
+    config = load_model(project, model)
+    data = config.suite if part == "suite" else config.calibration
+    if data is None:
+        raise ConfigError(f"configs/models/{model}.yaml: a quantized target needs `calibration`; it is missing")
+    batches, columns = read(project, config, data, part)
+    write(made, config.signature, batches, columns, data.batch)
+
+
+def read(project: Project, config: ModelFile, data: DataConfig, part: str) -> tuple[list[Batch], Batch]:
+    """All batches, preprocessed and checked, and the columns over all rows."""
+    names = [t.name for t in config.signature.data_inputs]
+    preprocess = user_code.function(config.preprocess, "preprocess") if config.preprocess else None
+    batches: list[Batch] = []
+    columns: list[Batch] = []
+    for raw in _raw(project, data, part):
+        inputs = preprocess({k: v for k, v in raw.items() if k not in RESERVED}) if preprocess else raw
+        batch = {name: _input(inputs, name, part) for name in names}
+        rows = check(config.signature.data_inputs, batch, f"{part} batch {len(batches)}")
+        batches.append(batch)
+        columns.append(_columns(raw, set(names), rows, part))
+    if not batches:
+        raise ConfigError(f"{part}: the data is empty; expected at least one row")
+    return batches, _joined(columns, part)
+
+
+def write(made: Path, signature: Signature, batches: list[Batch], columns: Batch, size: int) -> None:
+    """Write prepared data. With state, batch t holds frame t of every stream, so that streams run side by side."""
+    folder = made / "batches"
+    folder.mkdir()
+    pieces = _frames(batches, columns) if signature.state else _split(batches, size, signature)
+    order = []
+    for number, (batch, rows) in enumerate(pieces):
+        np.savez(folder / f"{number:05d}.npz", **batch)  # type: ignore[arg-type]  # numpy's stub forbids ** of arrays
+        order.append(rows)
+    np.savez(made / "columns.npz", **columns, row=np.concatenate(order))  # type: ignore[arg-type]  # as above
+
+
+def batches_of(folder: Path) -> Iterator[Batch]:
+    """The batches of a prepared folder, in order; without the stream numbers."""
+    for path in sorted((folder / "batches").glob("*.npz")):
+        with np.load(path, allow_pickle=False) as batch:
+            yield {name: batch[name] for name in batch.files if name != "stream"}
+
+
+def columns_of(folder: Path) -> Batch:
+    with np.load(folder / "columns.npz", allow_pickle=False) as columns:
+        return {name: columns[name] for name in columns.files}
+
+
+def row_digests(folder: Path, signature: Signature) -> list[str]:
+    """One digest per row of a prepared folder: equal rows, equal digests."""
+    found: list[str] = []
+    for batch in batches_of(folder):
+        axes = {t.name: t.batch_axis for t in signature.data_inputs}
+        moved = [np.moveaxis(batch[n], a, 0) for n, a in axes.items() if a is not None and n in batch]
+        found += [digest.of_bytes(b"".join(np.ascontiguousarray(m[i]).tobytes() for m in moved))
+                  for i in range(len(moved[0]))]
+    return found
+
+
+def refuse_leakage(suite: Path, calibration: Path, signature: Signature) -> None:
+    """ConfigError where a calibration row is also a row of the suite: such a suite judges what it has taught."""
+    judged = set(row_digests(suite, signature))
+    shared = [i for i, row in enumerate(row_digests(calibration, signature)) if row in judged]
+    if shared:
+        first = ", ".join(str(i) for i in shared[:5])
+        raise ConfigError(
+            f"calibration: {len(shared)} of its rows are also in the evaluation suite (calibration rows {first}"
+            f"{', …' if len(shared) > 5 else ''}); take them out of one of the two"
+        )
+
+
+def check(tensors: Iterable[Tensor], batch: Mapping[str, Array], where: str) -> int:
+    """The number of rows; ConfigError for a wrong dtype, a wrong shape, or what is not finite."""
+    rows: dict[str, int] = {}
+    for tensor in tensors:
+        array = batch[tensor.name]
+        if array.dtype != np.dtype(tensor.dtype):
+            raise ConfigError(f"{where}: `{tensor.name}`: found dtype {array.dtype}; expected {tensor.dtype}")
+        if not _shape_fits(array.shape, tensor.shape):
+            raise ConfigError(f"{where}: `{tensor.name}`: found shape {array.shape}; expected {tensor.shape}")
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            bad = np.argwhere(~np.isfinite(array))[0].tolist()
+            raise ConfigError(f"{where}: `{tensor.name}`: found {array[tuple(bad)]} at {bad}; expected finite numbers")
+        if tensor.batch_axis is not None:
+            rows[tensor.name] = array.shape[tensor.batch_axis]
+    if len(set(rows.values())) > 1:
+        raise ConfigError(f"{where}: found different numbers of rows: {rows}")
+    if not rows or not all(rows.values()):
+        raise ConfigError(f"{where}: found no rows; expected at least one")
+    return next(iter(rows.values()))
+
+
+def _shape_fits(shape: tuple[int, ...], expected: tuple[int | str, ...]) -> bool:
+    return len(shape) == len(expected) and all(isinstance(e, str) or e == s for s, e in zip(shape, expected, strict=True))
+
+
+def _raw(project: Project, data: DataConfig, part: str) -> Iterator[Batch]:
+    if data.npz is not None:
+        yield load_npz(project.root / data.npz, part)
+    else:
+        assert data.function is not None
+        make = user_code.function(data.function, part)
+        for batch in make():
+            yield {name: np.asarray(array) for name, array in batch.items()}
+
+
+def load_npz(path: Path, part: str) -> Batch:
+    """Every array of an `.npz`; object arrays (pickles) are refused unread."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except FileNotFoundError as error:
+        raise ConfigError(f"{part}: no such file: {path}") from error
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        raise ConfigError(f"{part}: {path} cannot be read as plain arrays: {error}") from error
+
+
+def _input(inputs: Mapping[str, Array], name: str, part: str) -> Array:
+    if name not in inputs:
+        raise ConfigError(f"{part}: no array for the input `{name}`; found {', '.join(sorted(inputs))}")
+    return np.ascontiguousarray(inputs[name])
+
+
+def _columns(raw: Batch, inputs: set[str], rows: int, part: str) -> Batch:
+    """The reserved columns, and as metadata every other one-dimensional array with one entry a row."""
+    for name in RESERVED:
+        if name in raw and len(raw[name]) != rows:
+            raise ConfigError(f"{part}: `{name}` has {len(raw[name])} entries; expected one for each of {rows} rows")
+    return {k: v for k, v in raw.items() if k in RESERVED or (k not in inputs and v.ndim == 1 and len(v) == rows)}
+
+
+def _joined(columns: list[Batch], part: str) -> Batch:
+    names = columns[0].keys()
+    if any(c.keys() != names for c in columns):
+        raise ConfigError(f"{part}: some batches bring columns that others do not: {sorted(set().union(*columns))}")
+    return {name: _stacked([c[name] for c in columns]) for name in names}
+
+
+def _stacked(arrays: list[Array]) -> Array:
+    """Rows of all batches in one array; ragged label sequences are padded with -1 (or empty strings)."""
+    width = max((a.shape[1] for a in arrays if a.ndim == 2), default=0)
+    if width and len({a.shape[1:] for a in arrays}) > 1:
+        fill = "" if arrays[0].dtype.kind in "US" else -1
+        arrays = [np.pad(a, ((0, 0), (0, width - a.shape[1])), constant_values=fill) for a in arrays]
+    return np.concatenate(arrays)
+
+
+def _split(batches: list[Batch], size: int, signature: Signature) -> Iterator[tuple[Batch, NDArray[np.int64]]]:
+    """Batches of at most `size` rows, in row order."""
+    axes = {t.name: t.batch_axis for t in signature.data_inputs}
+    start = 0
+    for batch in batches:
+        count = next(batch[n].shape[a] for n, a in axes.items() if a is not None)
+        for first in range(0, count, size):
+            rows = np.arange(first, min(first + size, count))
+            yield {n: v if axes[n] is None else np.take(v, rows, axis=axes[n]) for n, v in batch.items()}, start + rows
+        start += count
+
+
+def _frames(batches: list[Batch], columns: Batch) -> Iterator[tuple[Batch, NDArray[np.int64]]]:
+    """Frame t of every stream as batch t, with the stream's number in `stream`; a stream is one `group`."""
+    joined = {name: np.concatenate([b[name] for b in batches]) for name in batches[0]}
+    count = len(next(iter(joined.values())))
+    groups = columns.get("group", np.zeros(count, np.int64))
+    names, stream = np.unique(groups, return_inverse=True)
+    position = np.zeros(count, np.int64)
+    seen = np.zeros(len(names), np.int64)
+    for row, number in enumerate(stream):
+        position[row] = seen[number]
+        seen[number] += 1
+    for step in range(int(seen.max())):
+        rows = np.flatnonzero(position == step)
+        yield {name: array[rows] for name, array in joined.items()} | {"stream": stream[rows].astype(np.int64)}, rows
+
+

@@ -1,0 +1,192 @@
+"""What the source itself answers on the suite, in float32, and how far float32 alone moves its answers.
+
+In: the source and the prepared suite. Out: `outputs/NNNNN.npz` and `floor.json`: per output, the largest of
+|float32 - float64| and one unit in the last place of its largest magnitude. A float artifact is held to multiples
+of that floor, never to a tolerance that somebody chose.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from compile.config import load_model
+from compile.dataset import Batch
+from compile.errors import ToolchainError
+from compile.export import quiet
+from compile.project import Project
+from compile.signature import Signature
+from compile.source import Source, open_source
+from compile.worker import Memory, rows_in
+
+if TYPE_CHECKING:
+    import onnx
+    import torch
+
+Infer = Callable[[Batch], Batch]
+INTERPRETED_BATCHES = 1
+INTERPRETED_ROWS = 8
+
+
+def observe_source(project: Project, made: Path, model: str, suite: str, fetched: str | None) -> None:
+    """The step behind `source/`: the reference observation and its noise floor."""
+    config = load_model(project, model)
+    source = open_source(project, config.source, None if fetched is None else Path(fetched))
+    signature = config.signature
+    (made / "outputs").mkdir()
+    wanted = {t.name for t in signature.answers}
+    with quiet():
+        for path, _, outputs in _walk(in_float32(source, signature), Path(suite), signature):
+            np.savez(made / "outputs" / path.name, **{k: v for k, v in outputs.items() if k in wanted})  # type: ignore[arg-type]  # numpy's stub
+        floors, method = _floors(source, signature, Path(suite), made / "outputs")
+    (made / "floor.json").write_text(json.dumps({"method": method, "outputs": floors}, indent=1, sort_keys=True))
+
+
+def in_float32(source: Source, signature: Signature) -> Infer:
+    """The source as its own runtime answers: torch eagerly, ONNX without graph optimization."""
+    if source.graph is not None:
+        return _onnxruntime(source.graph, signature)
+    return _torch(_callable(source), signature, np.dtype(np.float32))
+
+
+def in_float64(source: Source, signature: Signature) -> Infer:
+    """The same model computed in double precision; ONNX through the reference evaluator of the onnx package."""
+    if source.graph is not None:
+        return _interpreted(source.graph, signature)
+    return _torch(_callable(source).double(), signature, np.dtype(np.float64))
+
+
+def _floors(source: Source, signature: Signature, suite: Path, answered: Path) -> tuple[dict[str, float], str]:
+    """Floor per float output, and how the double-precision side was had."""
+    names = [t.name for t in signature.answers if t.dtype.startswith("float")]
+    magnitude, difference = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
+    for path in sorted(answered.glob("*.npz")):
+        with np.load(path) as outputs:
+            for name in names:
+                magnitude[name] = max(magnitude[name], float(np.abs(outputs[name]).max(initial=0.0)))
+    method = "float64"
+    try:
+        steps = _walk(in_float64(source, signature), suite, signature)
+        if source.graph is not None:
+            method, steps = f"float64 by the onnx reference evaluator, {INTERPRETED_BATCHES} batch", islice(steps, 1)
+        for path, _, exact in steps:
+            with np.load(answered / path.name) as outputs:
+                for name in names:
+                    rows = outputs[name][: len(exact[name])]
+                    difference[name] = max(difference[name], float(np.abs(rows - exact[name]).max(initial=0.0)))
+    except Exception as error:  # operators without a double kernel: the floor falls back to the last place, the stricter
+        method = f"unit in the last place alone; no float64 run: {type(error).__name__}: {str(error)[:120]}"
+    return {n: max(difference[n], float(np.spacing(np.float32(magnitude[n])))) for n in names}, method
+
+
+def feeds_of(source: Source, data: Path, signature: Signature) -> Iterator[Batch]:
+    """All inputs of every batch, the state among them as the source itself reaches it."""
+    for _, feeds, _ in _walk(in_float32(source, signature), data, signature):
+        yield feeds
+
+
+def _walk(infer: Infer, data: Path, signature: Signature) -> Iterator[tuple[Path, Batch, Batch]]:
+    """Every batch of prepared data through `infer`, state carried from step to step: file, feeds, outputs."""
+    document = signature.document()
+    memory = Memory(document)
+    for path in sorted((data / "batches").glob("*.npz")):
+        with np.load(path, allow_pickle=False) as batch:
+            feeds = {name: batch[name] for name in batch.files}
+        streams = feeds.pop("stream", None)
+        feeds |= memory.read(streams, rows_in(document, feeds))
+        outputs = infer(feeds)
+        memory.write(streams, outputs)
+        yield path, feeds, outputs
+
+
+def _callable(source: Source) -> torch.nn.Module:
+    if source.module is not None:
+        return source.module
+    assert source.program is not None
+    return source.program.module()
+
+
+def _torch(module: torch.nn.Module, signature: Signature, floats: np.dtype[Any]) -> Infer:
+    import torch
+
+    torch.set_num_threads(1)
+    names = [t.name for t in signature.outputs]
+
+    def infer(feeds: Batch) -> Batch:
+        arrays = [feeds[t.name] for t in signature.inputs]
+        tensors = [torch.from_numpy(a.astype(floats) if a.dtype.kind == "f" else a) for a in arrays]
+        with torch.inference_mode():
+            found = module(*tensors)
+        found = list(found.values()) if isinstance(found, dict) else found
+        outputs = found if isinstance(found, (tuple, list)) else [found]
+        if len(outputs) != len(names):
+            raise ToolchainError(f"the source gave {len(outputs)} outputs; the config declares {len(names)}: {names}")
+        return {name: tensor.numpy() for name, tensor in zip(names, outputs, strict=True)}
+
+    return infer
+
+
+def _onnxruntime(graph: onnx.ModelProto, signature: Signature) -> Infer:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    session = ort.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    names = [t.name for t in signature.outputs]
+
+    def infer(feeds: Batch) -> Batch:
+        return dict(zip(names, session.run(names, feeds), strict=True))
+
+    return infer
+
+
+def _interpreted(graph: onnx.ModelProto, signature: Signature) -> Infer:
+    """Double precision through the onnx reference evaluator: slow, so only the first rows go through it."""
+    from onnx.reference import ReferenceEvaluator
+
+    evaluator = ReferenceEvaluator(_doubled(graph))
+    names = [t.name for t in signature.outputs]
+    axes = {t.name: t.batch_axis for t in signature.inputs}
+
+    def infer(feeds: Batch) -> Batch:
+        few = {n: a if axes[n] is None else np.take(a, range(min(INTERPRETED_ROWS, a.shape[axes[n]])), axis=axes[n])  # type: ignore[index]  # checked
+               for n, a in feeds.items()}
+        doubles = {n: a.astype(np.float64) if a.dtype == np.float32 else a for n, a in few.items()}
+        return dict(zip(names, evaluator.run(names, doubles), strict=True))
+
+    return infer
+
+
+def _doubled(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph with every float32 constant, cast and tensor type made float64."""
+    import onnx
+    from onnx import TensorProto, numpy_helper
+
+    model = onnx.ModelProto()
+    model.CopyFrom(graph)
+    del model.graph.value_info[:]
+
+    def doubled(tensor: TensorProto) -> None:
+        if tensor.data_type == TensorProto.FLOAT:
+            name = tensor.name
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), name))
+
+    for tensor in model.graph.initializer:
+        doubled(tensor)
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.TENSOR:
+                doubled(attribute.t)
+            if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT:
+                attribute.i = TensorProto.DOUBLE
+    for value in (*model.graph.input, *model.graph.output):
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT:
+            value.type.tensor_type.elem_type = TensorProto.DOUBLE
+    return model

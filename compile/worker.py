@@ -1,0 +1,215 @@
+"""Run one target's code in a process of its own: `python -I worker.py JOB_FOLDER VERB`.
+
+In: `job.json` in the folder (target file, options, signature, where inputs and artifacts lie).
+Out: `result.json` there, and the files that the verb makes. Verbs:
+
+- `probe`    what this machine can build and run, and why not
+- `build`    `graph.onnx` -> files in `artifact/`
+- `answer`   the artifact's outputs on every batch of the inputs -> `outputs/NNNNN.npz`
+- `time`     latency of the artifact, beside its float twin where there is one, in alternation
+
+This file must run where lockstep is not installed: the standard library and numpy alone. The target's file is
+loaded by path and gives three functions: `probe() -> dict`, `build(job) -> dict` and
+`load(job, artifact) -> (infer, effective)`, where `infer` maps input arrays to output arrays by name.
+"""
+
+import importlib.util
+import json
+import os
+import platform
+import sys
+import time
+import traceback
+from pathlib import Path
+
+LATENCY_RUNS = 200
+LATENCY_SECONDS = 3.0
+WARMUP_RUNS = 10
+
+
+class Unavailable(Exception):
+    """This machine cannot do it: the reason, and the fix. Becomes DEFERRED, never a pass."""
+
+    def __init__(self, reason, fix):
+        super().__init__(f"{reason}; {fix}")
+        self.reason, self.fix = reason, fix
+
+
+class Job:
+    """What a target's functions see: the folder, the options, the signature of the model."""
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        document = json.loads((self.folder / "job.json").read_text())
+        self.options = document["options"]
+        self.precision = document["precision"]
+        self.signature = document["signature"]
+        self.graph = self.folder / document["graph"]
+        self.artifact = self.folder / document["artifact"]
+        self.twin = self.folder / document["twin"] if document["twin"] else None
+        self.batches = self.folder / document["batches"]
+        self.target_file = self.folder / document["target_file"]
+
+    Unavailable = Unavailable
+
+    def shape(self, tensor, bound):
+        """Sizes of one tensor with each named axis at its `least`, `typical` or `most`."""
+        return sizes(self.signature, tensor, bound)
+
+
+def sizes(signature, tensor, bound):
+    """The sizes of a tensor's axes at one of their bounds."""
+    return [signature["axes"][d][bound] if isinstance(d, str) else d for d in tensor["shape"]]
+
+
+def answer(job, infer):
+    """Run every batch of the job's inputs in order and write the outputs beside them, state carried by stream."""
+    import numpy as np
+
+    folder = job.folder / "outputs"
+    folder.mkdir(exist_ok=True)
+    memory = Memory(job.signature)
+    kept = job.signature["state"].values()
+    for path in sorted(job.batches.glob("*.npz")):
+        with np.load(path, allow_pickle=False) as batch:
+            feeds = {name: batch[name] for name in batch.files}
+        streams = feeds.pop("stream", None)
+        outputs = infer({**feeds, **memory.read(streams, rows_in(job.signature, feeds))})
+        memory.write(streams, outputs)
+        np.savez(folder / path.name, **{k: v for k, v in outputs.items() if k not in kept})
+
+
+class Memory:
+    """The state of every stream, kept between steps; a stream seen for the first time starts at zeros."""
+
+    def __init__(self, signature):
+        self.fed_by = signature["state"]
+        self.tensors = {t["name"]: t for t in signature["inputs"] if t["name"] in self.fed_by}
+        self.axes = {name: tensor["shape"].index("batch") for name, tensor in self.tensors.items()}
+        self.zeros = {name: zeros(signature, tensor) for name, tensor in self.tensors.items()}
+        self.streams = {}
+
+    def read(self, streams, rows):
+        """State inputs for a batch of `rows` rows that belong to `streams` (or to none, and start at zeros)."""
+        import numpy as np
+
+        keys = [None] * rows if streams is None else [int(s) for s in streams]
+        held = [self.streams.get(key, self.zeros) for key in keys]
+        return {name: np.stack([h[name] for h in held], axis=axis) for name, axis in self.axes.items()}
+
+    def write(self, streams, outputs):
+        """Keep what each row's state outputs say, for the next step of its stream."""
+        import numpy as np
+
+        for row, key in enumerate(() if streams is None else streams):
+            taken = {n: np.take(outputs[self.fed_by[n]], row, axis=axis) for n, axis in self.axes.items()}
+            self.streams[int(key)] = taken
+
+
+def zeros(signature, tensor):
+    """The state of one stream before its first step: zeros, without the batch axis."""
+    import numpy as np
+
+    shape = sizes(signature, tensor, "typical")
+    del shape[tensor["shape"].index("batch")]
+    return np.zeros(shape, tensor["dtype"])
+
+
+def rows_in(signature, feeds):
+    """How many rows a batch holds: the size of its first batch axis."""
+    for tensor in signature["inputs"]:
+        if tensor["name"] in feeds and "batch" in tensor["shape"]:
+            return feeds[tensor["name"]].shape[tensor["shape"].index("batch")]
+    return 1
+
+
+def measure(job, infers):
+    """Seconds per call of each callable at the typical batch size, in alternation, so that they share the noise."""
+    import numpy as np
+
+    first = sorted(job.batches.glob("*.npz"))[0]
+    size = job.signature["axes"]["batch"]["typical"] if "batch" in job.signature["axes"] else 1
+    with np.load(first, allow_pickle=False) as batch:
+        rows = {name: batch[name] for name in batch.files if name != "stream"}
+        feeds = {t["name"]: repeat(rows[t["name"]], size, t) for t in job.signature["inputs"] if t["name"] in rows}
+    feeds.update(Memory(job.signature).read(None, size))
+    for infer in infers.values():
+        for _ in range(WARMUP_RUNS):
+            infer(feeds)
+    seconds = {name: [] for name in infers}
+    start = time.perf_counter()
+    while len(next(iter(seconds.values()))) < LATENCY_RUNS and time.perf_counter() - start < LATENCY_SECONDS * len(infers):
+        for name, infer in infers.items():
+            begin = time.perf_counter()
+            infer(feeds)
+            seconds[name].append(time.perf_counter() - begin)
+    return seconds
+
+
+def repeat(rows, size, tensor):
+    """The first `size` rows along the batch axis, starting over where there are fewer."""
+    import numpy as np
+
+    if "batch" not in tensor["shape"]:
+        return rows
+    axis = tensor["shape"].index("batch")
+    return np.take(rows, np.arange(size) % rows.shape[axis], axis=axis)
+
+
+def fingerprint():
+    """What could make the same artifact answer differently or at another speed."""
+    flags = ""
+    if os.path.exists("/proc/cpuinfo"):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        found = {line.split(":")[0].strip(): line.split(":", 1)[1].strip() for line in lines if ":" in line}
+        wanted = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimddp", "i8mm")
+        have = (found.get("flags") or found.get("Features") or "").split()
+        flags = " ".join(w for w in wanted if w in have)
+        cpu = found.get("model name", platform.processor())
+    else:
+        cpu = platform.processor()
+    nvidia = sorted(p.name for p in Path("/dev").glob("nvidia[0-9]*"))
+    return {"machine": platform.machine(), "accelerators": nvidia, "system": platform.system(), "cpu": cpu, "isa": flags,
+            "cores": os.cpu_count(), "python": platform.python_version()}
+
+
+def load_target(path):
+    """The target's file as a module, by path, so that its name cannot shadow the package it drives."""
+    spec = importlib.util.spec_from_file_location(f"lockstep_target_{Path(path).stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def perform(job, verb, target):
+    """The result document of one verb."""
+    if verb == "build":
+        job.artifact.mkdir(exist_ok=True)
+        return {"built": target.build(job)}
+    infer, effective = target.load(job, job.artifact)
+    if verb == "answer":
+        answer(job, infer)
+        return {"effective": effective}
+    infers = {"artifact": infer}
+    if job.twin:
+        infers["float"] = target.load(job, job.twin)[0]
+    return {"effective": effective, "seconds": measure(job, infers)}
+
+
+def main(folder, verb):
+    try:
+        job = Job(folder)
+        target = load_target(job.target_file)
+        result = {"probe": target.probe()} if verb == "probe" else perform(job, verb, target)
+    except Unavailable as error:
+        result = {"unavailable": {"reason": error.reason, "fix": error.fix}}
+    except Exception as error:
+        traceback.print_exc()
+        result = {"error": f"{type(error).__name__}: {error}"}
+    result["fingerprint"] = fingerprint()
+    (Path(folder) / "result.json").write_text(json.dumps(result, indent=1))
+    return 1 if "error" in result else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2]))

@@ -1,0 +1,184 @@
+"""Observations -> measurements: what each limit of a policy is compared with.
+
+Pure over what was read: no decision is made here, and no figure is made up: a metric that this task does not have
+gives no measurement.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, assert_never
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compile.config import ModelFile, TargetFile
+from compile.digest import files_below
+from parity import statistics
+from parity.answers import agree, correct
+from parity.observed import Observed
+from parity.policy import Against, Limit
+from parity.statistics import Interval
+from parity.verdict import Measured, Sense, Status, decide
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One candidate and what it is compared with."""
+
+    config: ModelFile
+    target: TargetFile
+    candidate: Observed
+    others: Mapping[Against, Observed]
+    columns: Mapping[str, Array]
+    folders: Mapping[str, Path]
+
+    def labels(self) -> Array | None:
+        """Labels in the order of the observed rows, or None."""
+        return self.columns["labels"][self.columns["row"]] if "labels" in self.columns else None
+
+    def timing(self) -> dict[str, list[float]]:
+        seconds: dict[str, list[float]] = json.loads((self.folders["timing"] / "timing.json").read_text())["seconds"]
+        return seconds
+
+
+def measured(limit: Limit, against: Against, scene: Scene) -> Iterator[tuple[str, Measured]]:
+    """The measurements that one limit judges against one side, each with its name."""
+    match limit.metric:
+        case "float_error":
+            yield from float_error(scene)
+        case "sqnr_db":
+            yield from sqnr_db(scene.others[against], scene.candidate)
+        case "agreement":
+            yield "agreement", agreement(scene, against, limit)
+        case "correct":
+            found = correctness(scene, against, limit)
+            if found is not None:
+                yield "correct", found
+        case "latency_ratio":
+            if "float" in scene.timing():
+                yield "latency ratio", latency_ratio(scene.timing(), limit.confidence)
+        case "size_ratio":
+            if "float" in scene.folders:
+                yield "size ratio", Measured.exactly(size(scene.folders["build"]) / size(scene.folders["float"]), 1)
+        case _:
+            assert_never(limit.metric)
+
+
+def float_error(scene: Scene) -> Iterator[tuple[str, Measured]]:
+    """Largest difference to the source, in multiples of the noise floor; integer outputs must be equal."""
+    floors: dict[str, float] = json.loads((scene.folders["source"] / "floor.json").read_text())["outputs"]
+    worst: dict[str, float] = {}
+    rows = 0
+    for ours, theirs in zip(scene.others["source"].batches(), scene.candidate.batches(), strict=True):
+        rows += len(next(iter(ours.values())))
+        for tensor in scene.config.signature.answers:
+            one, other = ours[tensor.name], theirs[tensor.name]
+            if tensor.name in floors:
+                gap = float(np.abs(one.astype(np.float64) - other).max(initial=0.0)) / floors[tensor.name]
+            else:
+                gap = 0.0 if np.array_equal(one, other) else np.inf
+            worst[tensor.name] = max(worst.get(tensor.name, 0.0), gap)
+    for name, gap in worst.items():
+        yield f"float error of `{name}` in floors", Measured.exactly(gap, rows)
+
+
+def sqnr_db(reference: Observed, candidate: Observed) -> Iterator[tuple[str, Measured]]:
+    """Signal to quantization noise per float output: 10 log10(sum r^2 / sum (r - c)^2) over the whole suite."""
+    signal: dict[str, float] = {}
+    noise: dict[str, float] = {}
+    rows = 0
+    for ours, theirs in zip(reference.batches(), candidate.batches(), strict=True):
+        rows += len(next(iter(ours.values())))
+        for name, one in ours.items():
+            if one.dtype.kind == "f":
+                exact = one.astype(np.float64)
+                signal[name] = signal.get(name, 0.0) + float((exact**2).sum())
+                noise[name] = noise.get(name, 0.0) + float(((exact - theirs[name]) ** 2).sum())
+    for name, power in signal.items():
+        value = np.inf if noise[name] == 0 else 10 * float(np.log10(max(power, np.finfo(float).tiny) / noise[name]))
+        yield f"SQNR of `{name}` in dB", Measured.exactly(value, rows)
+
+
+def agreement(scene: Scene, against: Against, limit: Limit) -> Measured:
+    """Share of rows answered alike, with exact binomial bounds."""
+    same = agree(scene.config.task, scene.others[against].answers(), scene.candidate.answers())
+    count, n = int(same.sum()), len(same)
+
+    def bounds(rows: int) -> Interval:
+        return statistics.share(round(count / n * rows), rows, limit.confidence)
+
+    return _with_needed(bounds, n, "at_least", limit.bound)
+
+
+def correctness(scene: Scene, against: Against, limit: Limit) -> Measured | None:
+    """Share of right answers, candidate minus reference, paired, with Tango's bounds. None without labels."""
+    pair = right_answers(scene, against)
+    if pair is None:
+        return None
+    reference, candidate = pair
+    gained, lost = int((candidate & ~reference).sum()), int((reference & ~candidate).sum())
+    n = len(reference)
+
+    def bounds(rows: int) -> Interval:
+        scale = rows / n
+        return statistics.paired_difference(round(gained * scale), round(lost * scale), rows, limit.confidence)
+
+    return _with_needed(bounds, n, "at_least", -limit.bound)
+
+
+def right_answers(scene: Scene, against: Against) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
+    """Which rows the reference and the candidate got right, or None where the suite has no labels."""
+    labels = scene.labels()
+    if labels is None:
+        return None
+    reference = correct(scene.config.task, scene.others[against].answers(), labels)
+    candidate = correct(scene.config.task, scene.candidate.answers(), labels)
+    return None if reference is None or candidate is None else (reference, candidate)
+
+
+def latency_ratio(seconds: Mapping[str, list[float]], confidence: float) -> Measured:
+    """Median of artifact over float, call by call in alternation, with distribution-free bounds."""
+    ratios = [a / b for a, b in zip(seconds["artifact"], seconds["float"], strict=True)]
+    found = statistics.median(ratios, confidence)
+    return Measured(found.value, found.low, found.high, len(ratios))
+
+
+def size(folder: Path) -> int:
+    """Bytes of an artifact's files."""
+    place = folder / "artifact"
+    return sum((place / name).stat().st_size for name in files_below(place))
+
+
+def summary(scene: Scene) -> dict[str, Any]:
+    """The figures of the table: agreement and task metric against the source, latency, size."""
+    same = agree(scene.config.task, scene.others["source"].answers(), scene.candidate.answers())
+    bounds = statistics.share(int(same.sum()), len(same), 0.95)
+    pair = right_answers(scene, "source")
+    seconds = scene.timing()
+    return {
+        "agreement": {"value": bounds.value, "low": bounds.low, "disagree": int((~same).sum()), "n": len(same)},
+        "correct": None if pair is None else {"source": float(pair[0].mean()), "candidate": float(pair[1].mean())},
+        "latency_p50_s": float(np.median(seconds["artifact"])),
+        "float_p50_s": float(np.median(seconds["float"])) if "float" in seconds else None,
+        "size_bytes": size(scene.folders["build"]),
+    }
+
+
+def _with_needed(bounds: Callable[[int], Interval], n: int, sense: Sense, limit: float) -> Measured:
+    """The measurement at `n` rows, and, where it does not decide, the rows that would."""
+
+    def at(rows: int) -> Measured:
+        found = bounds(rows)
+        return Measured(found.value, found.low, found.high, rows)
+
+    here = at(n)
+    if decide(here, sense, limit) is not Status.INCONCLUSIVE:
+        return here
+    needed = statistics.rows_needed(n, lambda rows: decide(at(rows), sense, limit) is not Status.INCONCLUSIVE)
+    return Measured(here.value, here.low, here.high, n, needed)

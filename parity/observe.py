@@ -1,0 +1,88 @@
+"""The stations that watch: what the source answers, what each artifact answers, how fast it is beside float.
+
+In: the line and a target. Out: folders with `outputs/NNNNN.npz` (one file a batch of the suite) and
+`observation.json`, or with `timing.json`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from compile import build, digest
+from compile.build import Made
+from compile.config import load_target
+from compile.line import Line, Unavailable
+from compile.step import Step
+
+
+def source(line: Line) -> Made:
+    """The source's own answers and the noise floor of float32."""
+    suite = build.data(line, "suite")
+    inputs = {**build.source_inputs(line), "suite inputs": batches_digest(suite), **build.tools(*build.LOWERED_BY)}
+    step = Step("source", line.out / "source", inputs)
+    brought = build.fetched(line)
+    arguments = {"model": line.model, "suite": str(suite.folder), "fetched": None if brought is None else str(brought.folder)}
+    function = "compile.reference:observe_source"
+    return line.once("source", lambda: build.made_of(step, line.own(step, line.model, function, arguments)))
+
+
+def observation(line: Line, name: str) -> Made:
+    """The artifact's answers on its own runtime, here; or, as `unavailable`, why only other hardware can run it."""
+    target, suite, compiled = load_target(line.project, name), build.data(line, "suite"), build.artifact(line, name)
+    inputs = {"artifact": artifact_digest(compiled), "suite inputs": batches_digest(suite), **build.worker_inputs(line, target)}
+    step = Step(f"targets/{name}/observation", line.out / "targets" / name / "observation", inputs)
+
+    def run(folder: Path, what: str) -> tuple[Path, dict[str, str]]:
+        job = build.job_document(line, target, precision=target.precision, artifact=compiled.folder / "artifact",
+                                 batches=suite.folder / "batches")
+        made = folder / "made"
+        made.mkdir()
+        try:
+            result = build.run_worker(line, target, folder, job, "answer", what)
+            (folder / "outputs").rename(made / "outputs")
+        except Unavailable as reason:
+            result = {"unavailable": str(reason)}
+        (made / "observation.json").write_text(json.dumps(result, indent=1, sort_keys=True))
+        return made, {}
+
+    return line.once(f"{name}/observation", lambda: build.made_of(step, line.keep(step, name, run)))
+
+
+def timing(line: Line, name: str) -> Made:
+    """Latency of the artifact; of an integer one in alternation with its float twin. Nothing else runs meanwhile."""
+    target, suite, compiled = load_target(line.project, name), build.data(line, "suite"), build.artifact(line, name)
+    twin = build.float_twin(line, name) if target.precision == "int8" else None
+    inputs = {"artifact": artifact_digest(compiled), "suite inputs": batches_digest(suite), **build.worker_inputs(line, target)}
+    if twin is not None:
+        inputs["float twin"] = artifact_digest(twin)
+    step = Step(f"targets/{name}/timing", line.out / "targets" / name / "timing", inputs)
+
+    def run(folder: Path, what: str) -> tuple[Path, dict[str, str]]:
+        job = build.job_document(line, target, precision=target.precision, artifact=compiled.folder / "artifact",
+                                 batches=suite.folder / "batches", twin=None if twin is None else twin.folder / "artifact")
+        result = build.run_worker(line, target, folder, job, "time", what, alone=True)
+        made = folder / "made"
+        made.mkdir()
+        (made / "timing.json").write_text(json.dumps(result, sort_keys=True))
+        return made, {}
+
+    return line.once(f"{name}/timing", lambda: build.made_of(step, line.keep(step, name, run)))
+
+
+def unavailable(observed: Made) -> str | None:
+    """Why an observation could not be made here, or None where it was made."""
+    reason: str | None = json.loads((observed.folder / "observation.json").read_text()).get("unavailable")
+    return reason
+
+
+def artifact_digest(made: Made) -> str:
+    """Digest of the artifact's files alone, without the facts about the machine that built them."""
+    outputs = build.record_of(made).outputs
+    return digest.of_tree({f: sha for f, sha in outputs.items() if f.startswith("artifact/")})
+
+
+def batches_digest(suite: Made) -> str:
+    """Digest of the suite's inputs alone: relabelling does not make an observation stale."""
+    outputs = build.record_of(suite).outputs
+    return digest.of_tree({f: sha for f, sha in outputs.items() if f.startswith("batches/")})

@@ -1,0 +1,97 @@
+"""The policy: limits written before the run, each with its reason. Read from `configs/policies/NAME.yaml`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from compile.config import Precision, Strict, names_of
+from compile.errors import ConfigError
+from compile.project import Project
+from compile.yaml_file import load, nearest
+
+Metric = Literal["float_error", "sqnr_db", "agreement", "correct", "latency_ratio", "size_ratio"]
+Against = Literal["source", "baseline", "float"]
+PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "int8")
+
+BOUND: Mapping[Metric, str] = {
+    "float_error": "at_most", "sqnr_db": "at_least", "agreement": "at_least",
+    "correct": "margin", "latency_ratio": "at_most", "size_ratio": "at_most",
+}
+AGAINST: Mapping[Metric, tuple[Against, ...]] = {
+    "float_error": ("source",), "sqnr_db": ("source", "baseline"), "agreement": ("source", "baseline"),
+    "correct": ("source", "baseline"), "latency_ratio": ("float",), "size_ratio": ("float",),
+}
+
+
+class Limit(Strict):
+    """One limit: a metric, its bound, which pair it binds, for which precisions, and why."""
+
+    metric: Metric
+    at_least: float | None = None
+    at_most: float | None = None
+    margin: float | None = None
+    against: tuple[Against, ...] = ()
+    precision: tuple[Precision, ...] = PRECISIONS
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    why: str = Field(min_length=8)
+
+    @model_validator(mode="after")
+    def _bites(self) -> Limit:
+        wanted = BOUND[self.metric]
+        given = [name for name in ("at_least", "at_most", "margin") if getattr(self, name) is not None]
+        if given != [wanted]:
+            raise ValueError(f"{self.metric} takes exactly `{wanted}`; found {given or 'no bound'}")
+        if self.metric in ("agreement", "correct") and not 0 < self.bound < 1:
+            raise ValueError(f"{self.metric}: {wanted} {self.bound:g} can never bite or never pass; it lies between 0 and 1")
+        strange = [a for a in self.against if a not in AGAINST[self.metric]]
+        if strange:
+            raise ValueError(f"{self.metric} is measured against {', '.join(AGAINST[self.metric])}; found {strange}")
+        return self
+
+    @property
+    def bound(self) -> float:
+        value = {"at_least": self.at_least, "at_most": self.at_most, "margin": self.margin}[BOUND[self.metric]]
+        assert value is not None
+        return value
+
+    @property
+    def pairs(self) -> tuple[Against, ...]:
+        return self.against or AGAINST[self.metric]
+
+
+class Goal(Strict):
+    """What integer arithmetic is for. Speed unless said otherwise, and then with a reason."""
+
+    kind: Literal["speed", "size"]
+    why: str = Field(min_length=8)
+
+
+class Policy(Strict):
+    """`configs/policies/NAME.yaml`."""
+
+    description: str = ""
+    allow_deferred: tuple[str, ...] = ()
+    goal: Goal | None = None
+    limits: tuple[Limit, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _speed_is_judged(self) -> Policy:
+        speed = any(limit.metric == "latency_ratio" and "int8" in limit.precision for limit in self.limits)
+        if not speed and (self.goal is None or self.goal.kind != "size"):
+            raise ValueError("no `latency_ratio` limit binds int8; add one, or say `goal: {kind: size, why: …}`")
+        return self
+
+    def allows_deferred(self, target: str) -> bool:
+        return any(fnmatchcase(target, pattern) for pattern in self.allow_deferred)
+
+
+def load_policy(project: Project, name: str) -> Policy:
+    path = project.configs / "policies" / f"{name}.yaml"
+    if not path.is_file():
+        known = names_of(project, "policies")
+        raise ConfigError(f"{path}: no such policy; here: {', '.join(known) or 'none'}{nearest(name, known)}")
+    return load(path, Policy)

@@ -1,0 +1,55 @@
+"""What happens, while it happens: a live line for each target on a terminal, plain lines in CI. Always on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from compile.line import Event, Notify
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@contextmanager
+def shown(quiet: bool) -> Iterator[Notify]:
+    """Gives the function that hears events, for the time that work goes on."""
+    if quiet:
+        yield lambda event: None
+    elif sys.stderr.isatty():
+        with _live() as notify:
+            yield notify
+    else:
+        yield _plain
+
+
+def _plain(event: Event) -> None:
+    if event.ran:
+        print(f"{event.who}: {event.what}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _live() -> Iterator[Notify]:
+    from rich.console import Console
+    from rich.live import Live
+
+    rows: dict[str, tuple[str, float]] = {}
+
+    def draw() -> Table:
+        from rich.table import Table
+
+        drawn = Table(box=None, show_header=False, pad_edge=False)
+        for who, (what, since) in rows.items():
+            drawn.add_row(who, what, f"{time.monotonic() - since:.0f} s")
+        return drawn
+
+    with Live(get_renderable=draw, console=Console(stderr=True), refresh_per_second=4, transient=True):
+
+        def notify(event: Event) -> None:
+            if event.ran:
+                rows[event.who] = (event.what, time.monotonic())
+
+        yield notify

@@ -1,0 +1,71 @@
+"""Outcomes as a person reads them: the closing table, and the same facts as plain JSON values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from compile.digest import of_document
+from parity.check import Outcome
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+COLOURS = {"PASS": "green", "FAIL": "red", "ERROR": "red", "INCONCLUSIVE": "yellow", "DEFERRED": "cyan"}
+UNKNOWN = "–"
+
+
+def table(outcomes: Sequence[Outcome]) -> Table:
+    """One row a target: status, size, agreement with its interval, task metric, latency against float, digest."""
+    from rich.table import Table
+
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("target", "status", "size", "agrees with source", "correct", "p50", "digest"):
+        shown.add_column(name, justify="left" if name in ("target", "status", "digest") else "right", no_wrap=True)
+    for outcome in outcomes:
+        colour = COLOURS.get(outcome.status, "white")
+        shown.add_row(outcome.name, f"[{colour}]{outcome.status}[/]", *_figures(outcome))
+    return shown
+
+
+def _figures(outcome: Outcome) -> tuple[str, str, str, str, str]:
+    summary = outcome.verdict.get("summary") or {}
+    artifact = outcome.verdict.get("digests", {}).get("artifact")
+    digest = artifact[:12] if artifact else UNKNOWN
+    if not summary:
+        return UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, digest
+    agrees = summary["agreement"]
+    right = summary["correct"]
+    return (
+        f"{summary['size_bytes'] / 1000:.0f} kB",
+        f"{agrees['value']:.2%} (≥ {agrees['low']:.2%})",
+        UNKNOWN if right is None else f"{right['candidate']:.2%} (source {right['source']:.2%})",
+        latency(summary),
+        digest,
+    )
+
+
+def latency(summary: dict[str, Any]) -> str:
+    """`0.08 ms (0.42 × float)`."""
+    shown = f"{summary['latency_p50_s'] * 1000:.3g} ms"
+    floats = summary["float_p50_s"]
+    return shown if floats is None else f"{shown} ({summary['latency_p50_s'] / floats:.2f} × float)"
+
+
+def complaints(outcome: Outcome) -> list[str]:
+    """Why a target is not PASS, a sentence each."""
+    if outcome.error is not None:
+        return [str(outcome.error)]
+    if outcome.status == "DEFERRED":
+        return [str(outcome.verdict["why"])]
+    return [f["sentence"] for f in outcome.verdict.get("findings", []) if f["status"] != "PASS"]
+
+
+def document(outcome: Outcome) -> dict[str, Any]:
+    """An outcome as plain JSON values."""
+    verdict = dict(outcome.verdict)
+    return {
+        "target": outcome.name, "status": outcome.status, "required": outcome.use.required,
+        "error": None if outcome.error is None else str(outcome.error),
+        "verdict": verdict or None, "verdict_digest": of_document(verdict) if verdict else None,
+    }

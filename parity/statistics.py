@@ -1,0 +1,92 @@
+"""Intervals for what was counted, and how many rows would decide. Pure functions of counts.
+
+Every interval is a pair of one-sided bounds, each at the given confidence: the lower one decides PASS, the upper
+one FAIL. Sources: Clopper & Pearson 1934 (exact binomial), Tango 1998 (score test for paired proportions), order
+statistics for a median (Conover, Practical Nonparametric Statistics, 3.2).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from scipy.optimize import brentq
+from scipy.stats import beta, binom, norm
+
+MOST_ROWS = 10_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A value with its one-sided lower and upper confidence bounds."""
+
+    value: float
+    low: float
+    high: float
+
+
+def share(count: int, n: int, confidence: float) -> Interval:
+    """Clopper-Pearson bounds of a share: exact, never anti-conservative."""
+    tail = 1 - confidence
+    low = float(beta.ppf(tail, count, n - count + 1)) if count else 0.0
+    high = float(beta.ppf(confidence, count + 1, n - count)) if count < n else 1.0
+    return Interval(count / n, low, high)
+
+
+def paired_difference(gained: int, lost: int, n: int, confidence: float) -> Interval:
+    """Tango's score bounds of (gained - lost) / n: rows the candidate alone, and the reference alone, got right."""
+    z = float(norm.ppf(confidence))
+    return Interval((gained - lost) / n, _tango_bound(gained, lost, n, z), -_tango_bound(lost, gained, n, z))
+
+
+def _tango_bound(gained: int, lost: int, n: int, z: float) -> float:
+    """The smallest difference that the score test at `z` does not reject from below."""
+    if lost == n:
+        return -1.0
+    edge = 1e-12
+    value = (gained - lost) / n
+    top = min(value, 1 - edge)
+    if tango_score(gained, lost, n, -1 + edge) <= z:
+        return -1.0
+    return float(brentq(lambda d: tango_score(gained, lost, n, d) - z, -1 + edge, top - edge, xtol=1e-12))
+
+
+def tango_score(gained: int, lost: int, n: int, difference: float) -> float:
+    """Tango's statistic for the hypothesis that the true difference is `difference`; standard normal under it."""
+    a = 2.0 * n
+    b = -gained - lost + (2 * n - gained + lost) * difference
+    c = -lost * difference * (1 - difference)
+    q = (math.sqrt(max(b * b - 4 * a * c, 0.0)) - b) / (2 * a)
+    variance = n * (2 * q + difference * (1 - difference))
+    if variance <= 0:
+        return 0.0 if gained - lost == n * difference else math.copysign(math.inf, gained - lost - n * difference)
+    return (gained - lost - n * difference) / math.sqrt(variance)
+
+
+def median(values: Sequence[float], confidence: float) -> Interval:
+    """The median with distribution-free bounds from order statistics."""
+    ordered = sorted(values)
+    n = len(ordered)
+    middle = ordered[n // 2] if n % 2 else (ordered[n // 2 - 1] + ordered[n // 2]) / 2
+    below = int(binom.ppf(1 - confidence, n, 0.5)) - 1
+    if below < 0:
+        return Interval(middle, -math.inf, math.inf)
+    return Interval(middle, ordered[below], ordered[n - 1 - below])
+
+
+def rows_needed(n: int, decided: Callable[[int], bool]) -> int | None:
+    """The fewest rows, at the rates seen in `n`, with which `decided(rows)` is true; None where no number is enough.
+
+    Doubles until decided, then bisects: exact where `decided` stays true once it is, as intervals that shrink do.
+    """
+    high = n
+    while not decided(high):
+        high *= 2
+        if high > MOST_ROWS:
+            return None
+    low = max(high // 2, 1)
+    while high - low > max(1, low // 200):
+        middle = (low + high) // 2
+        low, high = (low, middle) if decided(middle) else (middle, high)
+    return high

@@ -1,0 +1,75 @@
+"""Where a number meets a limit: the only place that says PASS or FAIL.
+
+PASS: the bound on the bad side of the measurement is still on the good side of the limit. FAIL: even the bound on
+the good side is on the bad side. Else INCONCLUSIVE. A measurement without uncertainty has both bounds at its value.
+What could not be measured, NaN above all, has not passed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal, assert_never
+
+
+class Status(StrEnum):
+    PASS = "PASS"  # not a password
+    FAIL = "FAIL"
+    INCONCLUSIVE = "INCONCLUSIVE"
+    DEFERRED = "DEFERRED"
+
+
+Sense = Literal["at_least", "at_most"]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A value, its one-sided bounds, the rows it rests on, and the rows that would decide it."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    needed: int | None = None
+
+    @classmethod
+    def exactly(cls, value: float, n: int) -> Measured:
+        return cls(value, value, value, n)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One limit met by one measurement."""
+
+    metric: str
+    against: str
+    status: Status
+    sense: Sense
+    limit: float
+    measured: Measured
+    sentence: str
+
+
+def decide(measured: Measured, sense: Sense, limit: float) -> Status:
+    """The status of one measurement under one limit."""
+    numbers = (measured.value, measured.low, measured.high, limit)
+    if any(math.isnan(x) for x in numbers) or measured.n <= 0:
+        return Status.FAIL
+    match sense:
+        case "at_least":
+            good, possible = measured.low >= limit, measured.high >= limit
+        case "at_most":
+            good, possible = measured.high <= limit, measured.low <= limit
+        case _:
+            assert_never(sense)
+    return Status.PASS if good else Status.INCONCLUSIVE if possible else Status.FAIL
+
+
+def overall(findings: Iterable[Finding]) -> Status:
+    """The status of a target: the worst of its findings. No finding at all is a FAIL: nothing was judged."""
+    found = {finding.status for finding in findings}
+    if Status.FAIL in found or not found:
+        return Status.FAIL
+    return Status.INCONCLUSIVE if Status.INCONCLUSIVE in found else Status.PASS

@@ -1,0 +1,1 @@
+"""Verdict -> release -> channel -> verified files at a consumer."""

@@ -1,0 +1,35 @@
+"""A channel pointed at a release. Only what passed can be promoted."""
+
+from __future__ import annotations
+
+import re
+
+from compile.errors import ConfigError, ToolchainError
+from registry.embedded import Embedded
+from registry.location import Location
+from registry.publish import check_stored
+from registry.reading import STATUS_TAG, Version, open_registry, resolve
+
+CHANNEL = re.compile(r"^[A-Za-z][A-Za-z0-9_-]*$")
+RESERVED = re.compile(r"^(latest|v\d+)$", re.IGNORECASE)
+
+
+def promote(location: Location, name: str, which: str, channel: str) -> Version:
+    """Point `channel` at a version (number, channel or digest) whose release passed."""
+    if not CHANNEL.match(channel) or RESERVED.match(channel):
+        raise ConfigError(f"channel `{channel}`: letters, digits, - and _; not `latest` and not `v1`, which MLflow keeps")
+    registry = open_registry(location)
+    version = resolve(registry, name, which)
+    if version.digest is None or version.tags.get(STATUS_TAG) != "PASS":
+        raise ConfigError(f"{name} version {version.number} is no release that passed; only those can be promoted")
+    if isinstance(registry, Embedded):
+        check_stored(registry, version)
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client = MlflowClient(tracking_uri=location.tracking_uri, registry_uri=location.tracking_uri)
+        client.set_registered_model_alias(name, channel, str(version.number))
+    except MlflowException as error:
+        raise ToolchainError(f"the registry at {location} refused: {error}") from error
+    return version

@@ -1,0 +1,207 @@
+"""A release into the registry. Creating the version is the commit, and the last thing that happens.
+
+Files first, each read back and hashed; evidence; the manifest last of all; then one call creates the version with all
+its tags. A crash before that leaves no version, and running again takes up what lies there. The same release digest
+is one version, whoever publishes it again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from compile import digest
+from compile.errors import IntegrityError, LockstepError, ToolchainError
+from registry import manifest
+from registry.embedded import EXPERIMENT_PREFIX, Embedded
+from registry.location import Location
+from registry.manifest import Entry, Manifest
+from registry.reading import DIGEST_TAG, STATUS_TAG, Registry, Version, open_registry
+from registry.release import Release
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+PLACE = "release"
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The version that holds a release, and whether this call created it."""
+
+    version: Version
+    created: bool
+
+
+def published(location: Location, release: Release) -> Version | None:
+    """The version of this release if it is there; its files are hashed again where they lie on this machine.
+
+    Raises IntegrityError where a published file is not what was published.
+    """
+    registry = open_registry(location)
+    found = _version_of(registry, release)
+    if found is not None and isinstance(registry, Embedded):
+        check_stored(registry, found)
+    return found
+
+
+def check_stored(registry: Embedded, version: Version) -> None:
+    """Hash every file of a version in an embedded registry against its manifest, and that against the digest."""
+    where = f"{version.name} version {version.number} in {registry.folder}"
+    place = registry.path(version, manifest.FILE)
+    data = place.read_bytes() if place.is_file() else b""
+    if digest.of_bytes(data) != version.digest:
+        raise IntegrityError(f"{where}: `manifest.json` changed or is gone{REPAIR}")
+    promised = manifest.parse(data)
+    for target in promised.targets:
+        for entry in promised.entries(target):
+            try:
+                manifest.check_file(registry.path(version, entry.path), entry, where)
+            except IntegrityError as error:
+                raise IntegrityError(f"{error}{REPAIR}") from error
+
+
+REPAIR = ". To put the judged bytes back: `lockstep publish MODEL --repair`"
+
+
+def publish(location: Location, release: Release, *, repair: bool = False) -> Published:
+    """Make sure the registry holds this release, whole; gives its version."""
+    with _one_at_a_time(location):
+        registry = open_registry(location)
+        found = _version_of(registry, release)
+        if found is not None and not repair:
+            _verify_stored(registry, found, release)
+            return Published(found, created=False)
+        return _commit(location, registry, release, found)
+
+
+def _commit(location: Location, registry: Registry, release: Release, found: Version | None) -> Published:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client = _client(location)
+        run_id, source = _run_for(client, location, release)
+        _upload(client, registry, run_id, source, release)
+        if found is None:
+            _create(client, release, run_id, source)
+    except MlflowException as error:
+        raise ToolchainError(f"the registry at {location} refused: {error}") from error
+    except OSError as error:
+        raise ToolchainError(f"the registry at {location} could not be written: {error}") from error
+    version = _version_of(open_registry(location), release)
+    if version is None:
+        raise ToolchainError(f"the registry at {location} accepted the release and does not list it; publish again")
+    return Published(version, created=found is None)
+
+
+def _create(client: MlflowClient, release: Release, run_id: str, source: str) -> None:
+    """The commit: one row with all its tags. Of two racing publishers the lowest version stays."""
+    document = manifest.parse((release.files / manifest.FILE).read_bytes()).document
+    tags = {DIGEST_TAG: release.digest, STATUS_TAG: "PASS", "lockstep.source": document["source"]["digest"]}
+    tags |= {f"lockstep.target.{name}": target["verdict"]["status"] for name, target in document["targets"].items()}
+    if not client.search_registered_models(filter_string=f"name='{release.name}'"):
+        _ignore_existing(client, release.name)
+    mine = client.create_model_version(release.name, source=source, run_id=run_id, tags=tags)
+    same = [v for v in client.search_model_versions(f"name='{release.name}'") if v.tags.get(DIGEST_TAG) == release.digest]
+    lowest = min(int(v.version) for v in same)
+    if int(mine.version) != lowest:
+        client.delete_model_version(release.name, mine.version)
+    client.set_terminated(run_id, "FINISHED")
+
+
+def _ignore_existing(client: MlflowClient, name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _client(location: Location) -> MlflowClient:
+    from mlflow import MlflowClient
+
+    if location.folder is not None:
+        location.folder.mkdir(parents=True, exist_ok=True)
+    return MlflowClient(tracking_uri=location.tracking_uri, registry_uri=location.tracking_uri)
+
+
+def _run_for(client: MlflowClient, location: Location, release: Release) -> tuple[str, str]:
+    """The run that holds this release's files (an interrupted publish may have left it), and where they lie."""
+    name = f"{EXPERIMENT_PREFIX}{release.name}"
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        place = None if location.folder is None else f"{location.folder}/artifacts/{release.name}"
+        experiment_id = client.create_experiment(name, artifact_location=place)
+    else:
+        experiment_id = experiment.experiment_id
+    runs = client.search_runs([experiment_id], filter_string=f"tags.`{DIGEST_TAG}` = '{release.digest}'")
+    run = runs[0] if runs else client.create_run(
+        experiment_id, tags={DIGEST_TAG: release.digest}, run_name=f"release {release.digest[:12]}")
+    return run.info.run_id, f"{run.info.artifact_uri}/{PLACE}"
+
+
+def _upload(client: MlflowClient, registry: Registry, run_id: str, source: str, release: Release) -> None:
+    """Files, evidence, manifest last; each read back. What already lies there with the right digest stays."""
+    stored = Version(release.name, 0, source, {})
+    promised = manifest.parse((release.files / manifest.FILE).read_bytes())
+    for entry in _entries(promised):
+        if not _reads_back(registry, stored, entry):
+            folder = str(Path(PLACE) / Path(entry.path).parent)
+            client.log_artifact(run_id, str(release.files / entry.path), folder)
+            if not _reads_back(registry, stored, entry):
+                raise ToolchainError(f"the registry stored `{entry.path}` and gives other bytes back; nothing was published")
+    client.log_artifacts(run_id, str(release.evidence), "evidence")
+    client.log_artifact(run_id, str(release.files / manifest.FILE), PLACE)
+    data = (release.files / manifest.FILE).read_bytes()
+    if not _reads_back(registry, stored, Entry(manifest.FILE, len(data), release.digest)):
+        raise ToolchainError("the registry stored the manifest and gives other bytes back; nothing was published")
+
+
+def _entries(promised: Manifest) -> list[Entry]:
+    return [entry for target in promised.targets for entry in promised.entries(target)]
+
+
+def _reads_back(registry: Registry, version: Version, entry: Entry) -> bool:
+    """Whether the registry gives exactly these bytes for a file."""
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch) / "file"
+        try:
+            registry.fetch(version, entry.path, copy)
+            manifest.check_file(copy, entry, "read back")
+        except LockstepError:
+            return False
+    return True
+
+
+def _verify_stored(registry: Registry, version: Version, release: Release) -> None:
+    """The release's files as the registry gives them; IntegrityError where they are not what was published."""
+    if isinstance(registry, Embedded):
+        check_stored(registry, version)
+        return
+    promised = manifest.parse((release.files / manifest.FILE).read_bytes())
+    for entry in _entries(promised):
+        if not _reads_back(registry, version, entry):
+            raise IntegrityError(f"{version.name} version {version.number}: `{entry.path}` is not what was published{REPAIR}")
+
+
+def _version_of(registry: Registry, release: Release) -> Version | None:
+    return next((v for v in registry.versions(release.name) if v.digest == release.digest), None)
+
+
+@contextmanager
+def _one_at_a_time(location: Location) -> Iterator[None]:
+    """Publishers of one embedded registry take turns: its database has no server to do that for them."""
+    if location.folder is None:
+        yield
+        return
+    location.folder.mkdir(parents=True, exist_ok=True)
+    with (location.folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
