@@ -25,7 +25,8 @@ PASSED, FAILED, CONFIG, TOOLCHAIN, UNDECIDED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 ORDER = (CONFIG, TOOLCHAIN, FAILED, UNDECIDED, PASSED)
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout; all else on stderr.")
 registry_option = click.option(
-    "--registry", metavar="URL|DIR", help="MLflow server or folder; else MLFLOW_TRACKING_URI, else the embedded one.")
+    "--registry", metavar="URL|DIR", help="MLflow server or folder; else MLFLOW_TRACKING_URI, else the embedded one."
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -36,8 +37,14 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; every stop becomes a message for a person and a code for CI."""
-    os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true", MLFLOW_ALLOW_PICKLE_DESERIALIZATION="false",
-                      MLFLOW_HTTP_REQUEST_MAX_RETRIES="2", MLFLOW_HTTP_REQUEST_TIMEOUT="60", GIT_PYTHON_REFRESH="quiet")
+    os.environ.update(
+        MLFLOW_DISABLE_TELEMETRY="true",
+        DO_NOT_TRACK="true",
+        MLFLOW_ALLOW_PICKLE_DESERIALIZATION="false",
+        MLFLOW_HTTP_REQUEST_MAX_RETRIES="2",
+        MLFLOW_HTTP_REQUEST_TIMEOUT="60",
+        GIT_PYTHON_REFRESH="quiet",
+    )
     try:
         sys.exit(_run())
     except (KeyboardInterrupt, click.Abort):
@@ -122,8 +129,13 @@ def _artifacts(line: Line, registry: str | None, as_json: bool) -> int:
     if version is None:
         done = publish(location, release)
         version, created = done.version, done.created
-    facts = {"name": release.name, "version": version.number, "digest": release.digest, "registry": str(location),
-             "created": created}
+    facts = {
+        "name": release.name,
+        "version": version.number,
+        "digest": release.digest,
+        "registry": str(location),
+        "created": created,
+    }
     return _finish(line, outcomes, as_json, code, facts)
 
 
@@ -145,15 +157,22 @@ def publish(model: str, repair: bool, registry: str | None, as_json: bool) -> in
         outcomes = judge_all(line)
         if line.reasons:
             step, because = next(iter(line.reasons.items()))
-            raise ConfigError(f"{model}: not judged, or changed since: {step}: {because[0]}. Run `lockstep check {model}`")
+            raise ConfigError(
+                f"{model}: not judged, or changed since: {step}: {because[0]}. Run `lockstep check {model}`"
+            )
         line.dry = False
         code = exit_code(line, outcomes)
         if code != PASSED:
             return _finish(line, outcomes, as_json, code, None)
         location = _location(line.project, registry)
         done = publishing.publish(location, assemble(line, outcomes), repair=repair)
-        facts = {"name": model, "version": done.version.number, "digest": done.version.digest,
-                 "registry": str(location), "created": done.created}
+        facts = {
+            "name": model,
+            "version": done.version.number,
+            "digest": done.version.digest,
+            "registry": str(location),
+            "created": done.created,
+        }
         return _finish(line, outcomes, as_json, code, facts)
 
     return _with_line(model, registry, as_json, go)
@@ -186,8 +205,14 @@ def pull(wanted: str, target: str, folder: Path, registry: str | None, as_json: 
     from registry.reading import open_registry
 
     done = fetch(open_registry(_location(_project_or_none(), registry)), wanted, target, folder)
-    facts = {"name": done.name, "version": done.version, "digest": done.digest, "target": target,
-             "folder": str(done.folder), "fetched": done.fetched}
+    facts = {
+        "name": done.name,
+        "version": done.version,
+        "digest": done.digest,
+        "target": target,
+        "folder": str(done.folder),
+        "fetched": done.fetched,
+    }
     how = "pulled and verified" if done.fetched else "already there, verified again"
     return _say(as_json, facts, f"{done.name} version {done.version} for {target}: {how} in {done.folder}")
 
@@ -201,8 +226,13 @@ def verify(folder: Path, run: bool, as_json: bool) -> int:
     from registry.verify import verify as check_folder
 
     done = check_folder(folder)
-    facts: dict[str, Any] = {"name": done.name, "version": done.version, "digest": done.digest, "target": done.target,
-                             "files": done.files}
+    facts: dict[str, Any] = {
+        "name": done.name,
+        "version": done.version,
+        "digest": done.digest,
+        "target": done.target,
+        "files": done.files,
+    }
     lines = [f"{done.name} version {done.version} for {done.target}: {done.files} files are as published"]
     if run:
         from registry.golden import run as self_test
@@ -269,8 +299,12 @@ def bundle(model: str, target: str, folder: Path | None, registry: str | None, a
 
     def go(line: Line) -> int:
         facts = pack(line, target, place)
-        return _say(as_json, facts, f"{place}: copy it there, run `python3 run.py` in it, bring `observation` back, then\n"
-                                    f"lockstep check {model} --observation {place}/observation")
+        return _say(
+            as_json,
+            facts,
+            f"{place}: copy it there, run `python3 run.py` in it, bring `observation` back, then\n"
+            f"lockstep check {model} --observation {place}/observation",
+        )
 
     return _with_line(model, registry, as_json, go)
 
@@ -298,7 +332,9 @@ def init(name: str, origin: str, as_json: bool) -> int:
     from compile.init import write_config
 
     path = write_config(_project(), name, Path(origin))
-    return _say(as_json, {"config": str(path)}, f"wrote {path}; fill in the lines marked TODO, then: lockstep artifacts {name}")
+    return _say(
+        as_json, {"config": str(path)}, f"wrote {path}; fill in the lines marked TODO, then: lockstep artifacts {name}"
+    )
 
 
 def exit_code(line: Line, outcomes: Sequence[Outcome]) -> int:
@@ -339,12 +375,22 @@ def _finish(line: Line, outcomes: Sequence[Outcome], as_json: bool, code: int, r
     from parity import report
 
     if as_json:
-        click.echo(json.dumps({"model": line.model, "ran": line.ran, "targets": [report.document(o) for o in outcomes],
-                               "release": release, "exit": code}))
+        click.echo(
+            json.dumps(
+                {
+                    "model": line.model,
+                    "ran": line.ran,
+                    "targets": [report.document(o) for o in outcomes],
+                    "release": release,
+                    "exit": code,
+                }
+            )
+        )
         return code
     from rich.console import Console
 
     console = Console(highlight=False, soft_wrap=True)
+    console.width = max(console.width, report.WIDTH)
     console.print(report.table(outcomes))
     for outcome in outcomes:
         for complaint in report.complaints(outcome):
@@ -365,7 +411,10 @@ def _closing(line: Line, code: int, release: dict[str, Any] | None) -> list[str]
     idle = "" if line.ran or release["created"] else "nothing to do: nothing changed since the last run\n"
     edge = next((u.name for u in line.config.uses if u.name.startswith("edge")), line.config.uses[0].name)
     return [
-        "", f"{idle}{first}: {name} version {version}, sha256:{release['digest']}, in {release['registry']}", "", "next:",
+        "",
+        f"{idle}{first}: {name} version {version}, sha256:{release['digest']}, in {release['registry']}",
+        "",
+        "next:",
         f"  lockstep promote {name} {version} staging",
         f"  lockstep pull {name}@{version} --target {edge} --to ./{name}",
         f"  lockstep verify ./{name} --run",

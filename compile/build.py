@@ -102,12 +102,21 @@ def _derived(line: Line, dialect: Dialect, floats: Made) -> Made:
     calibration = None
     if dialect != "float16":
         calibration = data(line, "calibration")
-        inputs |= {"calibration": calibration.digest, "suite, for leakage": suite.digest,
-                   "quantize in the config": line.config.quantize.digest, **source_inputs(line)}
+        inputs |= {
+            "calibration": calibration.digest,
+            "suite, for leakage": suite.digest,
+            "quantize in the config": line.config.quantize.digest,
+            **source_inputs(line),
+        }
     step = Step(f"graphs/{dialect}", line.out / "graphs" / dialect, inputs)
-    arguments = {"model": line.model, "dialect": dialect, "float_graph": str(floats.folder / GRAPH_FILE),
-                 "fetched": _fetched_folder(line), "suite": str(suite.folder),
-                 "calibration": None if calibration is None else str(calibration.folder)}
+    arguments = {
+        "model": line.model,
+        "dialect": dialect,
+        "float_graph": str(floats.folder / GRAPH_FILE),
+        "fetched": _fetched_folder(line),
+        "suite": str(suite.folder),
+        "calibration": None if calibration is None else str(calibration.folder),
+    }
     return made_of(step, line.own(step, line.model, "compile.dialect:derive", arguments))
 
 
@@ -130,7 +139,12 @@ def _compiled(line: Line, name: str, target: TargetFile, dialect: Dialect, place
     step = Step(step_name, line.out / "targets" / name / place, inputs)
 
     def run(folder: Path, what: str) -> tuple[Path, dict[str, str]]:
-        job = job_document(line, target, graph=source.folder / GRAPH_FILE, precision=target.precision if place == "build" else "float32")
+        job = job_document(
+            line,
+            target,
+            graph=source.folder / GRAPH_FILE,
+            precision=target.precision if place == "build" else "float32",
+        )
         result = run_worker(line, target, folder, job, "build", what)
         built = {**result["built"], "dialect": dialect, "fingerprint": result["fingerprint"]}
         made = folder / "made"
@@ -164,14 +178,22 @@ def checked_share(layers: list[dict[str, Any]], graph_folder: Path, target: Targ
 
 def _too_float(what: str, where: str, share: float, target: TargetFile, layers: list[str]) -> str:
     shown = ", ".join(layers[:8]) + (", …" if len(layers) > 8 else "")
-    return (f"{what}: {share:.0%} of the work is integer in {where}; expected at least {target.quantized_share:.0%}. "
-            f"In float: {shown}. Name them under `quantize.keep_float` and lower `quantized_share` if that is meant, "
-            "or give this model a float target")
+    return (
+        f"{what}: {share:.0%} of the work is integer in {where}; expected at least {target.quantized_share:.0%}. "
+        f"In float: {shown}. Name them under `quantize.keep_float` and lower `quantized_share` if that is meant, "
+        "or give this model a float target"
+    )
 
 
 def job_document(
-    line: Line, target: TargetFile, *, graph: Path | None = None, precision: str, artifact: Path | None = None,
-    twin: Path | None = None, batches: Path | None = None,
+    line: Line,
+    target: TargetFile,
+    *,
+    graph: Path | None = None,
+    precision: str,
+    artifact: Path | None = None,
+    twin: Path | None = None,
+    batches: Path | None = None,
 ) -> dict[str, object]:
     """`job.json` of a worker, with the places it reads as absolute paths."""
     return {
@@ -187,7 +209,14 @@ def job_document(
 
 
 def run_worker(
-    line: Line, target: TargetFile, folder: Path, job: Mapping[str, object], verb: str, what: str, *, alone: bool = False
+    line: Line,
+    target: TargetFile,
+    folder: Path,
+    job: Mapping[str, object],
+    verb: str,
+    what: str,
+    *,
+    alone: bool = False,
 ) -> dict[str, Any]:
     """Run a worker in `folder` to its end and give its result; raises what went wrong, with the log."""
     (folder / "job.json").write_text(json.dumps(job))

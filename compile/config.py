@@ -139,7 +139,9 @@ class ModelFile(Strict):
             if given not in self.inputs or fed_by not in self.outputs:
                 raise ValueError(f"state `{given}: {fed_by}` must map an input to an output")
         if self.task.output is not None and self.task.output not in self.outputs:
-            raise ValueError(f"task.output `{self.task.output}` is not an output{nearest(self.task.output, self.outputs)}")
+            raise ValueError(
+                f"task.output `{self.task.output}` is not an output{nearest(self.task.output, self.outputs)}"
+            )
         return self
 
     @property
@@ -207,7 +209,9 @@ def load_model(project: Project, name: str) -> ModelFile:
         _file(project, "targets", target)
     for target in model.baseline:
         if target not in names:
-            raise ConfigError(f"{where}: baseline: `{target}` is not among this model's targets{nearest(target, names)}")
+            raise ConfigError(
+                f"{where}: baseline: `{target}` is not among this model's targets{nearest(target, names)}"
+            )
     return model
 
 

@@ -22,8 +22,14 @@ RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
 PRODUCTS = frozenset({"MatMul", "Gemm"})
 INTEGER_LAYERS = {
-    "QLinearConv": (0, 3), "ConvInteger": (0, 1), "QLinearMatMul": (0, 3), "MatMulInteger": (0, 1),
-    "QGemm": (0, 3), "MatMulIntegerToFloat": (0, 1), "DynamicQuantizeMatMul": (0, 1), "DynamicQuantizeLSTM": (0, 1),
+    "QLinearConv": (0, 3),
+    "ConvInteger": (0, 1),
+    "QLinearMatMul": (0, 3),
+    "MatMulInteger": (0, 1),
+    "QGemm": (0, 3),
+    "MatMulIntegerToFloat": (0, 1),
+    "DynamicQuantizeMatMul": (0, 1),
+    "DynamicQuantizeLSTM": (0, 1),
 }
 """Operators that compute in integers by definition, with the places of their input and their weights."""
 
@@ -144,9 +150,7 @@ def shapes_of_layers(model: onnx.ModelProto, shapes: Mapping[str, int]) -> dict[
     options.log_severity_level = 4
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        session = onnxruntime.InferenceSession(
-            probe.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        session = onnxruntime.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
         found = session.run(None, zeros(model, shapes))
     except Exception as error:  # ONNX Runtime raises its own kinds, none of them public
         raise ToolchainError(f"ONNX Runtime cannot run the quantized graph: {error}") from error

@@ -84,8 +84,9 @@ def row_digests(folder: Path, signature: Signature) -> list[str]:
     for batch in batches_of(folder):
         axes = {t.name: t.batch_axis for t in signature.data_inputs}
         moved = [np.moveaxis(batch[n], a, 0) for n, a in axes.items() if a is not None and n in batch]
-        found += [digest.of_bytes(b"".join(np.ascontiguousarray(m[i]).tobytes() for m in moved))
-                  for i in range(len(moved[0]))]
+        found += [
+            digest.of_bytes(b"".join(np.ascontiguousarray(m[i]).tobytes() for m in moved)) for i in range(len(moved[0]))
+        ]
     return found
 
 
@@ -123,7 +124,9 @@ def check(tensors: Iterable[Tensor], batch: Mapping[str, Array], where: str) -> 
 
 
 def _shape_fits(shape: tuple[int, ...], expected: tuple[int | str, ...]) -> bool:
-    return len(shape) == len(expected) and all(isinstance(e, str) or e == s for s, e in zip(shape, expected, strict=True))
+    return len(shape) == len(expected) and all(
+        isinstance(e, str) or e == s for s, e in zip(shape, expected, strict=True)
+    )
 
 
 def _raw(project: Project, data: DataConfig, part: str) -> Iterator[Batch]:
@@ -203,5 +206,3 @@ def _frames(batches: list[Batch], columns: Batch) -> Iterator[tuple[Batch, NDArr
     for step in range(int(seen.max())):
         rows = np.flatnonzero(position == step)
         yield {name: array[rows] for name, array in joined.items()} | {"stream": stream[rows].astype(np.int64)}, rows
-
-

@@ -20,8 +20,14 @@ from compile.source import Source, open_source
 
 
 def derive(
-    project: Project, made: Path, model: str, dialect: Dialect, float_graph: str, fetched: str | None,
-    suite: str, calibration: str | None,
+    project: Project,
+    made: Path,
+    model: str,
+    dialect: Dialect,
+    float_graph: str,
+    fetched: str | None,
+    suite: str,
+    calibration: str | None,
 ) -> None:
     """The step behind `graphs/<dialect>` for every dialect but float32."""
     import onnx
@@ -36,7 +42,10 @@ def derive(
     source = open_source(project, config.source, None if fetched is None else Path(fetched))
     quantized, quantizer = quantize(
         source.module if source.module is not None else source.program,
-        floats, config.signature, _feeds(source, config, Path(calibration)), recipe(config, dialect),
+        floats,
+        config.signature,
+        _feeds(source, config, Path(calibration)),
+        recipe(config, dialect),
     )
     onnx.save(quantized, made / GRAPH_FILE)
     sizes = {name: axis.typical for name, axis in config.signature.axes.items()}

@@ -166,9 +166,7 @@ def name_axes(model: onnx.ModelProto, signature: Signature) -> None:
 
 def is_dynamic(signature: Signature, size: int | str) -> bool:
     """Whether a size of a shape is an axis that may vary."""
-    return isinstance(size, str) and size in signature.axes and (
-        signature.axes[size].least < signature.axes[size].most
-    )
+    return isinstance(size, str) and size in signature.axes and (signature.axes[size].least < signature.axes[size].most)
 
 
 def described(tensors: Sequence[Tensor]) -> str:

@@ -33,12 +33,12 @@ def clean(model: onnx.ModelProto) -> onnx.ModelProto:
     import onnx_ir as ir
     from onnxscript.optimizer import optimize_ir
 
-    from compile.passes.weights import transpose_dequantized_weights
+    from compile.passes.weights import quantize_biases_of_float_gemms, transpose_dequantized_weights
 
     graph = ir.from_proto(model)
     for _ in range(STABLE_AFTER):
         optimize_ir(graph, should_fold=folds)
-        if not transpose_dequantized_weights(graph):
+        if not (transpose_dequantized_weights(graph) | quantize_biases_of_float_gemms(graph)):
             break
     strip(graph)
     sort_from_outputs(graph.graph)

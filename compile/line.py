@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -133,7 +134,9 @@ class Line:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                raise ToolchainError(f"{self.out}: another lockstep works on this model; try again when it ended") from error
+                raise ToolchainError(
+                    f"{self.out}: another lockstep works on this model; try again when it ended"
+                ) from error
             shutil.rmtree(self.out / ".work", ignore_errors=True)
             yield
 
@@ -146,6 +149,7 @@ class WouldRun(Exception):
     """A dry walk met a step that would have to run."""
 
 
+@cache
 def own_code(*packages: str) -> str:
     """Digest of lockstep's own code that a step runs: a mended step is a new step."""
     root = Path(_packages())
@@ -178,5 +182,3 @@ def _report(folder: Path, what: str) -> dict[str, str]:
 
 def _config_name(what: str) -> str:
     return f"configs/models/{what.split(':')[0]}.yaml: "
-
-

@@ -17,6 +17,7 @@ from compile.yaml_file import nearest
 if TYPE_CHECKING:
     import onnx
 
+
 def lower(project: Project, made: Path, model: str, suite: str, fetched: str | None) -> None:
     """The step behind `graphs/float32`: writes `graph.onnx`."""
     import onnx
@@ -78,7 +79,9 @@ def _match(
     names = [value.name for value in values]
     for name in declared:
         if name not in names:
-            raise ConfigError(f"{kind}: found {names} in the ONNX file; the config declares `{name}`{nearest(name, names)}")
+            raise ConfigError(
+                f"{kind}: found {names} in the ONNX file; the config declares `{name}`{nearest(name, names)}"
+            )
     for value in values:
         if value.name not in declared:
             raise ConfigError(f"{kind}: the ONNX file has `{value.name}`; the config does not declare it")
@@ -91,4 +94,6 @@ def _match(
             raise ConfigError(f"{kind}: `{value.name}` has {len(dims)} axes in the ONNX file; the config says {shape}")
         for dim, size in zip(dims, shape, strict=False):
             if dim.HasField("dim_value") and isinstance(size, int) and dim.dim_value != size:
-                raise ConfigError(f"{kind}: `{value.name}` has size {dim.dim_value} in the ONNX file; the config says {size}")
+                raise ConfigError(
+                    f"{kind}: `{value.name}` has size {dim.dim_value} in the ONNX file; the config says {size}"
+                )

@@ -181,9 +181,7 @@ def observe_true_extremes(prepared: torch.nn.Module) -> None:
             setattr(prepared.get_submodule(parent), name, replacement)
 
 
-def batches(
-    signature: Signature, calibration: Sequence[Mapping[str, np.ndarray]]
-) -> list[tuple[torch.Tensor, ...]]:
+def batches(signature: Signature, calibration: Sequence[Mapping[str, np.ndarray]]) -> list[tuple[torch.Tensor, ...]]:
     """Calibration batches as positional arguments."""
     import numpy as np
     import torch

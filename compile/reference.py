@@ -79,7 +79,9 @@ def _floors(source: Source, signature: Signature, suite: Path, answered: Path) -
                 for name in names:
                     rows = outputs[name][: len(exact[name])]
                     difference[name] = max(difference[name], float(np.abs(rows - exact[name]).max(initial=0.0)))
-    except Exception as error:  # operators without a double kernel: the floor falls back to the last place, the stricter
+    except (
+        Exception
+    ) as error:  # operators without a double kernel: the floor falls back to the last place, the stricter
         method = f"unit in the last place alone; no float64 run: {type(error).__name__}: {str(error)[:120]}"
     return {n: max(difference[n], float(np.spacing(np.float32(magnitude[n])))) for n in names}, method
 
@@ -156,8 +158,10 @@ def _interpreted(graph: onnx.ModelProto, signature: Signature) -> Infer:
     axes = {t.name: t.batch_axis for t in signature.inputs}
 
     def infer(feeds: Batch) -> Batch:
-        few = {n: a if axes[n] is None else np.take(a, range(min(INTERPRETED_ROWS, a.shape[axes[n]])), axis=axes[n])  # type: ignore[index]  # checked
-               for n, a in feeds.items()}
+        few = {
+            n: a if axes[n] is None else np.take(a, range(min(INTERPRETED_ROWS, a.shape[axes[n]])), axis=axes[n])  # type: ignore[index]  # checked
+            for n, a in feeds.items()
+        }
         doubles = {n: a.astype(np.float64) if a.dtype == np.float32 else a for n, a in few.items()}
         return dict(zip(names, evaluator.run(names, doubles), strict=True))
 

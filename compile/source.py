@@ -184,7 +184,9 @@ def _program(folder: Path) -> torch.export.ExportedProgram:
     """The exported program of a torch flavour in `pt2` format, once MLflow has found no pickle in the archive."""
     paths = sorted(folder.rglob("*.pt2"))
     if not paths:
-        raise ConfigError(f"source.mlflow: the torch model in it is a pickle, which can run code; not read. {SAVE_INSTEAD}")
+        raise ConfigError(
+            f"source.mlflow: the torch model in it is a pickle, which can run code; not read. {SAVE_INSTEAD}"
+        )
     os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
     import mlflow.pytorch
     import torch

@@ -57,8 +57,11 @@ def changes(step: Step, root: Path) -> list[str]:
     record = read_record(step.folder)
     if record is None:
         return ["not built yet"]
-    reasons = [f"{what}: {_difference(record.inputs.get(what), now)}" for what, now in step.inputs.items()
-               if record.inputs.get(what) != now]
+    reasons = [
+        f"{what}: {_difference(record.inputs.get(what), now)}"
+        for what, now in step.inputs.items()
+        if record.inputs.get(what) != now
+    ]
     reasons += [f"{what}: no longer an input" for what in record.inputs if what not in step.inputs]
     reasons += _changed_files(record.read, root, "changed")
     return reasons + _changed_files(record.outputs, step.folder, "the built file changed or is gone")

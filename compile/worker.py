@@ -7,16 +7,19 @@ Out: `result.json` there, and the files that the verb makes. Verbs:
 - `build`    `graph.onnx` -> files in `artifact/`
 - `answer`   the artifact's outputs on every batch of the inputs -> `outputs/NNNNN.npz`
 - `time`     latency of the artifact, beside its float twin where there is one, in alternation
+- `carry`    `answer` and `time` of a bundle, away from lockstep, into `observation/` with the digests of what was read
 
 This file must run where lockstep is not installed: the standard library and numpy alone. The target's file is
 loaded by path and gives three functions: `probe() -> dict`, `build(job) -> dict` and
 `load(job, artifact) -> (infer, effective)`, where `infer` maps input arrays to output arrays by name.
 """
 
+import hashlib
 import importlib.util
 import json
 import os
 import platform
+import shutil
 import sys
 import time
 import traceback
@@ -138,7 +141,9 @@ def measure(job, infers):
             infer(feeds)
     seconds = {name: [] for name in infers}
     start = time.perf_counter()
-    while len(next(iter(seconds.values()))) < LATENCY_RUNS and time.perf_counter() - start < LATENCY_SECONDS * len(infers):
+    while len(next(iter(seconds.values()))) < LATENCY_RUNS and time.perf_counter() - start < LATENCY_SECONDS * len(
+        infers
+    ):
         for name, infer in infers.items():
             begin = time.perf_counter()
             infer(feeds)
@@ -162,15 +167,32 @@ def fingerprint():
     if os.path.exists("/proc/cpuinfo"):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         found = {line.split(":")[0].strip(): line.split(":", 1)[1].strip() for line in lines if ":" in line}
-        wanted = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimddp", "i8mm")
+        wanted = (
+            "avx2",
+            "avx512f",
+            "avx512_vnni",
+            "avx_vnni",
+            "avx512_bf16",
+            "amx_int8",
+            "amx_bf16",
+            "asimddp",
+            "i8mm",
+        )
         have = (found.get("flags") or found.get("Features") or "").split()
         flags = " ".join(w for w in wanted if w in have)
         cpu = found.get("model name", platform.processor())
     else:
         cpu = platform.processor()
     nvidia = sorted(p.name for p in Path("/dev").glob("nvidia[0-9]*"))
-    return {"machine": platform.machine(), "accelerators": nvidia, "system": platform.system(), "cpu": cpu, "isa": flags,
-            "cores": os.cpu_count(), "python": platform.python_version()}
+    return {
+        "machine": platform.machine(),
+        "accelerators": nvidia,
+        "system": platform.system(),
+        "cpu": cpu,
+        "isa": flags,
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+    }
 
 
 def load_target(path):
@@ -196,11 +218,45 @@ def perform(job, verb, target):
     return {"effective": effective, "seconds": measure(job, infers)}
 
 
+def carry(job, target):
+    """Observe a bundle where it lies: outputs, timings, fingerprint, and the digests of what was really read."""
+    bundle = json.loads((job.folder / "bundle.json").read_text())
+    answered, timed = perform(job, "answer", target), perform(job, "time", target)
+    place = job.folder / "observation"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    (job.folder / "outputs").rename(place / "outputs")
+    document = {
+        **answered,
+        "seconds": timed["seconds"],
+        "fingerprint": fingerprint(),
+        "model": bundle["model"],
+        "target": bundle["target"],
+        "outputs": file_digests(place / "outputs"),
+        "digests": {"artifact": tree_digest(job.artifact), "suite inputs": tree_digest(job.batches)},
+    }
+    (place / "observation.json").write_text(json.dumps(document, indent=1, sort_keys=True))
+    return {"carried": str(place)}
+
+
+def file_digests(folder):
+    """Path -> SHA-256 of every file below a folder."""
+    paths = sorted(p for p in folder.rglob("*") if p.is_file())
+    return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in paths}
+
+
+def tree_digest(folder):
+    """One digest of a folder's files: SHA-256 of the canonical JSON of path -> SHA-256."""
+    text = json.dumps(file_digests(folder), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def main(folder, verb):
     try:
         job = Job(folder)
         target = load_target(job.target_file)
-        result = {"probe": target.probe()} if verb == "probe" else perform(job, verb, target)
+        verbs = {"probe": lambda: {"probe": target.probe()}, "carry": lambda: carry(job, target)}
+        result = verbs.get(verb, lambda: perform(job, verb, target))()
     except Unavailable as error:
         result = {"unavailable": {"reason": error.reason, "fix": error.fix}}
     except Exception as error:
@@ -208,6 +264,8 @@ def main(folder, verb):
         result = {"error": f"{type(error).__name__}: {error}"}
     result["fingerprint"] = fingerprint()
     (Path(folder) / "result.json").write_text(json.dumps(result, indent=1))
+    if verb == "carry":
+        print(result.get("carried") or result.get("error") or result["unavailable"])
     return 1 if "error" in result else 0
 
 

@@ -19,12 +19,13 @@ from compile.errors import ConfigError
 
 Document = TypeVar("Document", bound=BaseModel)
 Where = tuple[int | str, ...]
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def load(path: Path, kind: type[Document]) -> Document:
     """Parse `path` as `kind`; raises ConfigError with every complaint, one paragraph each."""
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=LOADER)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     except yaml.YAMLError as error:

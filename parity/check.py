@@ -92,21 +92,32 @@ def verdict(line: Line, use: TargetUse) -> Outcome:
     built = build.artifact(line, use.name)
     observed, deferred = _observed(line, use.name)
     places: dict[str, str | None] = {"suite": str(build.data(line, "suite").folder), "build": str(built.folder)}
-    digests = {"artifact": observe.artifact_digest(built), "suite": build.data(line, "suite").digest,
-               "policy": load_policy(line.project, line.config.policy).digest}
+    digests = {
+        "artifact": observe.artifact_digest(built),
+        "suite": build.data(line, "suite").digest,
+        "policy": load_policy(line.project, line.config.policy).digest,
+    }
     baseline = Baseline(None, None, (), None)
     if observed is not None:
         baseline = choose_baseline(line, use.name)
         digests |= _sides(line, use.name, observed, baseline, places)
     arguments = {
-        "model": line.model, "target": use.name, "places": places, "digests": digests, "deferred": deferred,
+        "model": line.model,
+        "target": use.name,
+        "places": places,
+        "digests": digests,
+        "deferred": deferred,
         "baseline": {"wanted": baseline.wanted, "used": baseline.used, "why": "; ".join(baseline.passed_over) or None},
     }
     task: FunctionName | None = line.config.task.postprocess
     inputs = {
-        **digests, "task in the config": line.config.task.digest, "postprocess": str(task),
-        "target config": load_target(line.project, use.name).digest, "baseline": digest.of_document(arguments["baseline"]),
-        "deferred": str(deferred), "lockstep's own code": own_code("compile", "parity"),
+        **digests,
+        "task in the config": line.config.task.digest,
+        "postprocess": str(task),
+        "target config": load_target(line.project, use.name).digest,
+        "baseline": digest.of_document(arguments["baseline"]),
+        "deferred": str(deferred),
+        "lockstep's own code": own_code("compile", "parity"),
         **{f"version of {name}": build.version(name) for name in JUDGED_BY},
     }
     step = Step(f"targets/{use.name}/verdict", line.out / "targets" / use.name / "verdict", inputs)
@@ -150,5 +161,3 @@ def choose_baseline(line: Line, name: str) -> Baseline:
             return Baseline(wanted[0], candidate, tuple(passed_over), observed)
         passed_over.append(f"{candidate}: {reason}")
     return Baseline(wanted[0] if wanted else None, None, tuple(passed_over), None)
-
-

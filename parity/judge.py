@@ -23,8 +23,14 @@ from parity.verdict import Finding, Measured, Sense, Status, decide, overall
 
 
 def judge(
-    project: Project, made: Path, model: str, target: str, places: dict[str, str | None], digests: dict[str, str],
-    baseline: dict[str, str | None], deferred: str | None,
+    project: Project,
+    made: Path,
+    model: str,
+    target: str,
+    places: dict[str, str | None],
+    digests: dict[str, str],
+    baseline: dict[str, str | None],
+    deferred: str | None,
 ) -> None:
     """The step behind a verdict. `places`: folders of suite, source, observation, baseline, timing, build, float."""
     config, target_file = load_model(project, model), load_target(project, target)
@@ -34,8 +40,12 @@ def judge(
     else:
         folders = {name: Path(place) for name, place in places.items() if place is not None}
         findings, summary = examine(config, target_file, load_policy(project, config.policy), folders)
-        document |= {"status": overall(findings), "why": None, "summary": summary,
-                     "findings": [asdict(finding) for finding in findings]}
+        document |= {
+            "status": overall(findings),
+            "why": None,
+            "summary": summary,
+            "findings": [asdict(finding) for finding in findings],
+        }
     (made / "verdict.json").write_text(json.dumps(document, indent=1, sort_keys=True))
 
 
@@ -52,7 +62,9 @@ def examine(
     if target.role == "edge" and "baseline" in folders:
         others["baseline"] = read_observed(folders["baseline"], config)
     scene = measure.Scene(config, target, candidate, others, columns_of(folders["suite"]), folders)
-    findings = laws + [f for limit in policy.limits if target.precision in limit.precision for f in limited(limit, scene, policy)]
+    findings = laws + [
+        f for limit in policy.limits if target.precision in limit.precision for f in limited(limit, scene, policy)
+    ]
     return findings, measure.summary(scene)
 
 
@@ -74,7 +86,9 @@ def limited(limit: Limit, scene: measure.Scene, policy: Policy) -> Iterator[Find
             sense: Sense = "at_most" if limit.at_most is not None else "at_least"
             bound = -limit.bound if limit.margin is not None else limit.bound
             status = decide(measured, sense, bound)
-            yield Finding(name, against, status, sense, bound, measured, said(name, against, measured, sense, bound, status))
+            yield Finding(
+                name, against, status, sense, bound, measured, said(name, against, measured, sense, bound, status)
+            )
 
 
 def said(name: str, against: str, measured: Measured, sense: Sense, limit: float, status: Status) -> str:
@@ -83,6 +97,12 @@ def said(name: str, against: str, measured: Measured, sense: Sense, limit: float
     interval = "" if exact else f" [{measured.low:.4g}, {measured.high:.4g}], n = {measured.n:,}"
     needed = ""
     if status is Status.INCONCLUSIVE:
-        needed = (f"; about {measured.needed:,} rows at these rates would decide (fresh ones: extending this suite until it "
-                  "passes inflates the error)") if measured.needed else "; no number of rows at these rates would decide"
+        needed = (
+            (
+                f"; about {measured.needed:,} rows at these rates would decide (fresh ones: extending this suite until it "
+                "passes inflates the error)"
+            )
+            if measured.needed
+            else "; no number of rows at these rates would decide"
+        )
     return f"{name} against {against}: {measured.value:.4g}{interval}; {sense.replace('_', ' ')} {limit:g}: {status}{needed}"

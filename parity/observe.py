@@ -7,7 +7,9 @@ In: the line and a target. Out: folders with `outputs/NNNNN.npz` (one file a bat
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 from compile import build, digest
 from compile.build import Made
@@ -22,27 +24,41 @@ def source(line: Line) -> Made:
     inputs = {**build.source_inputs(line), "suite inputs": batches_digest(suite), **build.tools(*build.LOWERED_BY)}
     step = Step("source", line.out / "source", inputs)
     brought = build.fetched(line)
-    arguments = {"model": line.model, "suite": str(suite.folder), "fetched": None if brought is None else str(brought.folder)}
+    arguments = {
+        "model": line.model,
+        "suite": str(suite.folder),
+        "fetched": None if brought is None else str(brought.folder),
+    }
     function = "compile.reference:observe_source"
     return line.once("source", lambda: build.made_of(step, line.own(step, line.model, function, arguments)))
 
 
 def observation(line: Line, name: str) -> Made:
-    """The artifact's answers on its own runtime, here; or, as `unavailable`, why only other hardware can run it."""
-    target, suite, compiled = load_target(line.project, name), build.data(line, "suite"), build.artifact(line, name)
-    inputs = {"artifact": artifact_digest(compiled), "suite inputs": batches_digest(suite), **build.worker_inputs(line, target)}
+    """The artifact's answers on its own runtime, here; or, as `unavailable`, why only other hardware can run it.
+
+    Where it cannot run here, an observation that was carried here from such hardware stands in, if it is of this
+    artifact and this suite.
+    """
+    suite, compiled = build.data(line, "suite"), build.artifact(line, name)
+    target = load_target(line.project, name)
+    inputs = {**digests(line, name), **build.worker_inputs(line, target), "carried here": _carried_digest(line, name)}
     step = Step(f"targets/{name}/observation", line.out / "targets" / name / "observation", inputs)
 
     def run(folder: Path, what: str) -> tuple[Path, dict[str, str]]:
-        job = build.job_document(line, target, precision=target.precision, artifact=compiled.folder / "artifact",
-                                 batches=suite.folder / "batches")
+        job = build.job_document(
+            line,
+            target,
+            precision=target.precision,
+            artifact=compiled.folder / "artifact",
+            batches=suite.folder / "batches",
+        )
         made = folder / "made"
         made.mkdir()
         try:
             result = build.run_worker(line, target, folder, job, "answer", what)
             (folder / "outputs").rename(made / "outputs")
         except Unavailable as reason:
-            result = {"unavailable": str(reason)}
+            result = _carried(line, name, made) or {"unavailable": str(reason)}
         (made / "observation.json").write_text(json.dumps(result, indent=1, sort_keys=True))
         return made, {}
 
@@ -51,23 +67,61 @@ def observation(line: Line, name: str) -> Made:
 
 def timing(line: Line, name: str) -> Made:
     """Latency of the artifact; of an integer one in alternation with its float twin. Nothing else runs meanwhile."""
-    target, suite, compiled = load_target(line.project, name), build.data(line, "suite"), build.artifact(line, name)
+    suite, compiled = build.data(line, "suite"), build.artifact(line, name)
+    target = load_target(line.project, name)
     twin = build.float_twin(line, name) if target.precision == "int8" else None
-    inputs = {"artifact": artifact_digest(compiled), "suite inputs": batches_digest(suite), **build.worker_inputs(line, target)}
+    inputs = {**digests(line, name), **build.worker_inputs(line, target), "carried here": _carried_digest(line, name)}
     if twin is not None:
         inputs["float twin"] = artifact_digest(twin)
     step = Step(f"targets/{name}/timing", line.out / "targets" / name / "timing", inputs)
 
     def run(folder: Path, what: str) -> tuple[Path, dict[str, str]]:
-        job = build.job_document(line, target, precision=target.precision, artifact=compiled.folder / "artifact",
-                                 batches=suite.folder / "batches", twin=None if twin is None else twin.folder / "artifact")
-        result = build.run_worker(line, target, folder, job, "time", what, alone=True)
+        job = build.job_document(
+            line,
+            target,
+            precision=target.precision,
+            artifact=compiled.folder / "artifact",
+            batches=suite.folder / "batches",
+            twin=None if twin is None else twin.folder / "artifact",
+        )
         made = folder / "made"
         made.mkdir()
+        try:
+            result = build.run_worker(line, target, folder, job, "time", what, alone=True)
+        except Unavailable:
+            result = json.loads((carried_folder(line, name) / "observation.json").read_text())
         (made / "timing.json").write_text(json.dumps(result, sort_keys=True))
         return made, {}
 
     return line.once(f"{name}/timing", lambda: build.made_of(step, line.keep(step, name, run)))
+
+
+def carried_folder(line: Line, name: str) -> Path:
+    """Where an observation that was made on other hardware lies once it was accepted."""
+    return line.out / "targets" / name / "carried"
+
+
+def _carried(line: Line, name: str, made: Path) -> dict[str, Any] | None:
+    """Copy a carried observation of this artifact and this suite into `made`; None where there is none."""
+    folder = carried_folder(line, name)
+    if not (folder / "observation.json").is_file():
+        return None
+    document: dict[str, Any] = json.loads((folder / "observation.json").read_text())
+    if document["digests"] != digests(line, name):
+        return None
+    shutil.copytree(folder / "outputs", made / "outputs")
+    return document
+
+
+def _carried_digest(line: Line, name: str) -> str:
+    path = carried_folder(line, name) / "observation.json"
+    return digest.of_file(path) if path.is_file() else "nothing"
+
+
+def digests(line: Line, name: str) -> dict[str, str]:
+    """What an observation of a target is an observation of."""
+    compiled, suite = build.artifact(line, name), build.data(line, "suite")
+    return {"artifact": artifact_digest(compiled), "suite inputs": batches_digest(suite)}
 
 
 def unavailable(observed: Made) -> str | None:
@@ -78,11 +132,14 @@ def unavailable(observed: Made) -> str | None:
 
 def artifact_digest(made: Made) -> str:
     """Digest of the artifact's files alone, without the facts about the machine that built them."""
-    outputs = build.record_of(made).outputs
-    return digest.of_tree({f: sha for f, sha in outputs.items() if f.startswith("artifact/")})
+    return _digest_below(made, "artifact/")
 
 
 def batches_digest(suite: Made) -> str:
     """Digest of the suite's inputs alone: relabelling does not make an observation stale."""
-    outputs = build.record_of(suite).outputs
-    return digest.of_tree({f: sha for f, sha in outputs.items() if f.startswith("batches/")})
+    return _digest_below(suite, "batches/")
+
+
+def _digest_below(made: Made, place: str) -> str:
+    outputs = build.record_of(made).outputs
+    return digest.of_tree({f.removeprefix(place): sha for f, sha in outputs.items() if f.startswith(place)})

@@ -85,7 +85,9 @@ def _schema(reference: Observed, candidate: Observed, tensors: tuple[Tensor, ...
                 shapes = f"{theirs[tensor.name].shape}; the source gives {ours[tensor.name].shape}"
                 breaches.append(f"`{tensor.name}` in batch {number} has shape {shapes}")
             elif theirs[tensor.name].dtype != np.dtype(tensor.dtype):
-                breaches.append(f"`{tensor.name}` in batch {number} is {theirs[tensor.name].dtype}; declared {tensor.dtype}")
+                breaches.append(
+                    f"`{tensor.name}` in batch {number} is {theirs[tensor.name].dtype}; declared {tensor.dtype}"
+                )
     return breaches
 
 

@@ -18,12 +18,20 @@ Against = Literal["source", "baseline", "float"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "int8")
 
 BOUND: Mapping[Metric, str] = {
-    "float_error": "at_most", "sqnr_db": "at_least", "agreement": "at_least",
-    "correct": "margin", "latency_ratio": "at_most", "size_ratio": "at_most",
+    "float_error": "at_most",
+    "sqnr_db": "at_least",
+    "agreement": "at_least",
+    "correct": "margin",
+    "latency_ratio": "at_most",
+    "size_ratio": "at_most",
 }
 AGAINST: Mapping[Metric, tuple[Against, ...]] = {
-    "float_error": ("source",), "sqnr_db": ("source", "baseline"), "agreement": ("source", "baseline"),
-    "correct": ("source", "baseline"), "latency_ratio": ("float",), "size_ratio": ("float",),
+    "float_error": ("source",),
+    "sqnr_db": ("source", "baseline"),
+    "agreement": ("source", "baseline"),
+    "correct": ("source", "baseline"),
+    "latency_ratio": ("float",),
+    "size_ratio": ("float",),
 }
 
 
@@ -46,7 +54,9 @@ class Limit(Strict):
         if given != [wanted]:
             raise ValueError(f"{self.metric} takes exactly `{wanted}`; found {given or 'no bound'}")
         if self.metric in ("agreement", "correct") and not 0 < self.bound < 1:
-            raise ValueError(f"{self.metric}: {wanted} {self.bound:g} can never bite or never pass; it lies between 0 and 1")
+            raise ValueError(
+                f"{self.metric}: {wanted} {self.bound:g} can never bite or never pass; it lies between 0 and 1"
+            )
         strange = [a for a in self.against if a not in AGAINST[self.metric]]
         if strange:
             raise ValueError(f"{self.metric} is measured against {', '.join(AGAINST[self.metric])}; found {strange}")

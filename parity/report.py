@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 COLOURS = {"PASS": "green", "FAIL": "red", "ERROR": "red", "INCONCLUSIVE": "yellow", "DEFERRED": "cyan"}
 UNKNOWN = "–"
+WIDTH = 112
+"""The table's own width, so that nothing is cut off where there is no terminal to measure."""
 
 
 def table(outcomes: Sequence[Outcome]) -> Table:
@@ -20,7 +22,7 @@ def table(outcomes: Sequence[Outcome]) -> Table:
     from rich.table import Table
 
     shown = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("target", "status", "size", "agrees with source", "correct", "p50", "digest"):
+    for name in ("target", "status", "size", "agrees with source", "correct (source)", "p50", "× float", "digest"):
         shown.add_column(name, justify="left" if name in ("target", "status", "digest") else "right", no_wrap=True)
     for outcome in outcomes:
         colour = COLOURS.get(outcome.status, "white")
@@ -28,28 +30,22 @@ def table(outcomes: Sequence[Outcome]) -> Table:
     return shown
 
 
-def _figures(outcome: Outcome) -> tuple[str, str, str, str, str]:
+def _figures(outcome: Outcome) -> tuple[str, ...]:
     summary = outcome.verdict.get("summary") or {}
     artifact = outcome.verdict.get("digests", {}).get("artifact")
     digest = artifact[:12] if artifact else UNKNOWN
     if not summary:
-        return UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, digest
+        return UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, digest
     agrees = summary["agreement"]
     right = summary["correct"]
     return (
         f"{summary['size_bytes'] / 1000:.0f} kB",
         f"{agrees['value']:.2%} (≥ {agrees['low']:.2%})",
-        UNKNOWN if right is None else f"{right['candidate']:.2%} (source {right['source']:.2%})",
-        latency(summary),
+        UNKNOWN if right is None else f"{right['candidate']:.2%} ({right['source']:.2%})",
+        f"{summary['latency_p50_s'] * 1000:.3g} ms",
+        UNKNOWN if summary["float_p50_s"] is None else f"{summary['latency_p50_s'] / summary['float_p50_s']:.2f}",
         digest,
     )
-
-
-def latency(summary: dict[str, Any]) -> str:
-    """`0.08 ms (0.42 × float)`."""
-    shown = f"{summary['latency_p50_s'] * 1000:.3g} ms"
-    floats = summary["float_p50_s"]
-    return shown if floats is None else f"{shown} ({summary['latency_p50_s'] / floats:.2f} × float)"
 
 
 def complaints(outcome: Outcome) -> list[str]:
@@ -65,7 +61,10 @@ def document(outcome: Outcome) -> dict[str, Any]:
     """An outcome as plain JSON values."""
     verdict = dict(outcome.verdict)
     return {
-        "target": outcome.name, "status": outcome.status, "required": outcome.use.required,
+        "target": outcome.name,
+        "status": outcome.status,
+        "required": outcome.use.required,
         "error": None if outcome.error is None else str(outcome.error),
-        "verdict": verdict or None, "verdict_digest": of_document(verdict) if verdict else None,
+        "verdict": verdict or None,
+        "verdict_digest": of_document(verdict) if verdict else None,
     }

@@ -37,10 +37,13 @@ class Embedded:
         with self._read() as database:
             rows = database.execute(
                 "select version, source from model_versions where name = ? and current_stage != 'Deleted_Internal' "
-                "order by version", (name,)).fetchall()
+                "order by version",
+                (name,),
+            ).fetchall()
             tags: dict[int, dict[str, str]] = {}
             for number, key, value in database.execute(
-                    "select version, key, value from model_version_tags where name = ?", (name,)):
+                "select version, key, value from model_version_tags where name = ?", (name,)
+            ):
                 tags.setdefault(number, {})[key] = value
         return [Version(name, number, source, tags.get(number, {})) for number, source in rows]
 
@@ -52,7 +55,9 @@ class Embedded:
         try:
             shutil.copyfile(self.path(version, path), to)
         except OSError as error:
-            raise ToolchainError(f"{version.name} version {version.number}: `{path}` cannot be copied: {error}") from error
+            raise ToolchainError(
+                f"{version.name} version {version.number}: `{path}` cannot be copied: {error}"
+            ) from error
 
     def path(self, version: Version, path: str) -> Path:
         """Where a file of a release lies on this disk."""
@@ -66,7 +71,8 @@ class Embedded:
                 empty.executescript(
                     "create table model_versions (name, version, source, current_stage);"
                     "create table model_version_tags (name, version, key, value);"
-                    "create table registered_model_aliases (name, alias, version);")
+                    "create table registered_model_aliases (name, alias, version);"
+                )
                 yield empty
             return
         try:
@@ -90,7 +96,8 @@ def mend(folder: Path) -> str | None:
             for table, column in PATHS:
                 connection.execute(
                     f"update {table} set {column} = ? || substr({column}, ?) where {column} like ? || '/%'",
-                    (str(folder), len(old) + 1, old))
+                    (str(folder), len(old) + 1, old),
+                )
     except sqlite3.Error as error:
         raise ToolchainError(f"{database}: cannot be read or mended: {error}") from error
     return old
@@ -99,7 +106,8 @@ def mend(folder: Path) -> str | None:
 def _moved_from(connection: sqlite3.Connection, folder: Path) -> str | None:
     """The registry folder that the database still speaks of, where it is another one than `folder`."""
     rows = connection.execute(
-        "select name, artifact_location from experiments where name like ? || '%'", (EXPERIMENT_PREFIX,))
+        "select name, artifact_location from experiments where name like ? || '%'", (EXPERIMENT_PREFIX,)
+    )
     for name, location in rows:
         root = str(location).removesuffix(f"/artifacts/{name.removeprefix(EXPERIMENT_PREFIX)}")
         if root != location and root != str(folder):

@@ -40,7 +40,9 @@ def write(line: Line, outcome: Outcome, place: Path) -> None:
     folder = place / "golden"
     (folder / "batches").mkdir(parents=True)
     (folder / "expected").mkdir()
-    axes = {t.name: t.batch_axis for t in (*line.config.signature.inputs, *line.config.signature.outputs)} | {"stream": 0}
+    axes = {t.name: t.batch_axis for t in (*line.config.signature.inputs, *line.config.signature.outputs)} | {
+        "stream": 0
+    }
     for origin, to in ((first, folder / "batches"), (observed.folder / "outputs" / first.name, folder / "expected")):
         with np.load(origin, allow_pickle=False) as arrays:
             np.savez(to / "00000.npz", **{n: _first_rows(arrays[n], axes[n]) for n in arrays.files})
@@ -48,8 +50,13 @@ def write(line: Line, outcome: Outcome, place: Path) -> None:
     facts = {"least_sqnr_db": least, "expected_from": "source" if deferred else "observation", "rows": ROWS}
     (folder / "golden.json").write_text(json.dumps(facts, sort_keys=True))
     document = {
-        "target_file": "target.py", "options": target.options, "precision": target.precision,
-        "signature": line.config.signature.document(), "graph": "graph.onnx", "artifact": ".", "twin": None,
+        "target_file": "target.py",
+        "options": target.options,
+        "precision": target.precision,
+        "signature": line.config.signature.document(),
+        "graph": "graph.onnx",
+        "artifact": ".",
+        "twin": None,
         "batches": "golden/batches",
     }
     (place / "job.json").write_text(json.dumps(document, sort_keys=True, indent=1))
@@ -81,12 +88,14 @@ def run(place: Path) -> str:
         if done.returncode:
             raise ToolchainError(
                 f"self-test: {result.get('error', done.stderr[-500:])}; this machine needs the artifact's runtime, "
-                f"see `runtime` in manifest.json, and numpy")
+                f"see `runtime` in manifest.json, and numpy"
+            )
         worst = _worst_sqnr_db(place / "golden" / "expected", folder / "outputs")
     if not worst >= facts["least_sqnr_db"]:
         raise IntegrityError(
             f"self-test: answers are {worst:.1f} dB from those expected; expected at least {facts['least_sqnr_db']:g} dB. "
-            f"This machine ({result['fingerprint']['cpu']}) does not compute what was judged: do not serve from it")
+            f"This machine ({result['fingerprint']['cpu']}) does not compute what was judged: do not serve from it"
+        )
     return f"self-test holds: {worst:.1f} dB to the expected answers (at least {facts['least_sqnr_db']:g} dB)"
 
 
@@ -102,7 +111,7 @@ def _worst_sqnr_db(expected: Path, found: Path) -> float:
                     return float("-inf")
                 reference, answer = one[name].astype(np.float64), other[name].astype(np.float64)
                 noise, power = float(((reference - answer) ** 2).sum()), float((reference**2).sum())
-                worst = min(worst, float("inf") if noise == 0 else 10 * float(np.log10(power / noise)) if power else -1e9)
+                worst = min(
+                    worst, float("inf") if noise == 0 else 10 * float(np.log10(power / noise)) if power else -1e9
+                )
     return worst
-
-

@@ -65,8 +65,14 @@ def files_of(folder: Path, target: str) -> list[dict[str, object]]:
     """Entries of everything below `targets/<target>` in a release folder."""
     place = folder / "targets" / target
     names = digest.files_below(place)
-    return [{"path": f"targets/{target}/{name}", "size": (place / name).stat().st_size,
-             "sha256": digest.of_file(place / name)} for name in names]
+    return [
+        {
+            "path": f"targets/{target}/{name}",
+            "size": (place / name).stat().st_size,
+            "sha256": digest.of_file(place / name),
+        }
+        for name in names
+    ]
 
 
 def check_file(path: Path, entry: Entry, where: str) -> None:
@@ -75,9 +81,12 @@ def check_file(path: Path, entry: Entry, where: str) -> None:
         raise IntegrityError(f"{where}: `{entry.path}` is missing; pull the release again")
     size = path.stat().st_size
     if size != entry.size_bytes:
-        raise IntegrityError(f"{where}: `{entry.path}` has {size} bytes; the manifest says {entry.size_bytes}; pull again")
+        raise IntegrityError(
+            f"{where}: `{entry.path}` has {size} bytes; the manifest says {entry.size_bytes}; pull again"
+        )
     found = digest.of_file(path)
     if found != entry.sha256:
         raise IntegrityError(
             f"{where}: `{entry.path}` has SHA-256 {found[:16]}…; the manifest says {entry.sha256[:16]}…. "
-            "Its bytes were changed after the release was judged: do not use it; pull or publish again")
+            "Its bytes were changed after the release was judged: do not use it; pull or publish again"
+        )

@@ -17,7 +17,9 @@ RESERVED = re.compile(r"^(latest|v\d+)$", re.IGNORECASE)
 def promote(location: Location, name: str, which: str, channel: str) -> Version:
     """Point `channel` at a version (number, channel or digest) whose release passed."""
     if not CHANNEL.match(channel) or RESERVED.match(channel):
-        raise ConfigError(f"channel `{channel}`: letters, digits, - and _; not `latest` and not `v1`, which MLflow keeps")
+        raise ConfigError(
+            f"channel `{channel}`: letters, digits, - and _; not `latest` and not `v1`, which MLflow keeps"
+        )
     registry = open_registry(location)
     version = resolve(registry, name, which)
     if version.digest is None or version.tags.get(STATUS_TAG) != "PASS":

@@ -107,7 +107,9 @@ def _create(client: MlflowClient, release: Release, run_id: str, source: str) ->
     if not client.search_registered_models(filter_string=f"name='{release.name}'"):
         _ignore_existing(client, release.name)
     mine = client.create_model_version(release.name, source=source, run_id=run_id, tags=tags)
-    same = [v for v in client.search_model_versions(f"name='{release.name}'") if v.tags.get(DIGEST_TAG) == release.digest]
+    same = [
+        v for v in client.search_model_versions(f"name='{release.name}'") if v.tags.get(DIGEST_TAG) == release.digest
+    ]
     lowest = min(int(v.version) for v in same)
     if int(mine.version) != lowest:
         client.delete_model_version(release.name, mine.version)
@@ -142,8 +144,13 @@ def _run_for(client: MlflowClient, location: Location, release: Release) -> tupl
     else:
         experiment_id = experiment.experiment_id
     runs = client.search_runs([experiment_id], filter_string=f"tags.`{DIGEST_TAG}` = '{release.digest}'")
-    run = runs[0] if runs else client.create_run(
-        experiment_id, tags={DIGEST_TAG: release.digest}, run_name=f"release {release.digest[:12]}")
+    run = (
+        runs[0]
+        if runs
+        else client.create_run(
+            experiment_id, tags={DIGEST_TAG: release.digest}, run_name=f"release {release.digest[:12]}"
+        )
+    )
     return run.info.run_id, f"{run.info.artifact_uri}/{PLACE}"
 
 
@@ -156,7 +163,9 @@ def _upload(client: MlflowClient, registry: Registry, run_id: str, source: str, 
             folder = str(Path(PLACE) / Path(entry.path).parent)
             client.log_artifact(run_id, str(release.files / entry.path), folder)
             if not _reads_back(registry, stored, entry):
-                raise ToolchainError(f"the registry stored `{entry.path}` and gives other bytes back; nothing was published")
+                raise ToolchainError(
+                    f"the registry stored `{entry.path}` and gives other bytes back; nothing was published"
+                )
     client.log_artifacts(run_id, str(release.evidence), "evidence")
     client.log_artifact(run_id, str(release.files / manifest.FILE), PLACE)
     data = (release.files / manifest.FILE).read_bytes()
@@ -188,7 +197,9 @@ def _verify_stored(registry: Registry, version: Version, release: Release) -> No
     promised = manifest.parse((release.files / manifest.FILE).read_bytes())
     for entry in _entries(promised):
         if not _reads_back(registry, version, entry):
-            raise IntegrityError(f"{version.name} version {version.number}: `{entry.path}` is not what was published{REPAIR}")
+            raise IntegrityError(
+                f"{version.name} version {version.number}: `{entry.path}` is not what was published{REPAIR}"
+            )
 
 
 def _version_of(registry: Registry, release: Release) -> Version | None:

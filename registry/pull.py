@@ -64,7 +64,8 @@ def _fetch(registry: Registry, version: Version, target: str, part: Path) -> Non
     if found != version.digest:
         raise IntegrityError(
             f"{version.name} version {version.number}: its manifest has SHA-256 {found[:16]}…; the version says "
-            f"{str(version.digest)[:16]}…. It was changed after publishing: do not use it")
+            f"{str(version.digest)[:16]}…. It was changed after publishing: do not use it"
+        )
     promised = manifest.parse(data)
     check_target(promised, target)
     for entry in promised.entries(target):
@@ -83,8 +84,10 @@ def check_target(promised: Manifest, target: str) -> None:
     absent = promised.document["absent"].get(target)
     if absent is not None:
         raise ConfigError(f"{promised.name}: this release goes without `{target}`: {absent['found']} ({absent['why']})")
-    raise ConfigError(f"{promised.name}: no target `{target}` in this release; it has {', '.join(promised.targets)}"
-                      f"{nearest(target, promised.targets)}")
+    raise ConfigError(
+        f"{promised.name}: no target `{target}` in this release; it has {', '.join(promised.targets)}"
+        f"{nearest(target, promised.targets)}"
+    )
 
 
 def sums(promised: Manifest, target: str) -> str:

@@ -51,8 +51,10 @@ def assemble(line: Line, outcomes: Sequence[Outcome]) -> Release:
         raise ConfigError("nothing was published: " + "; ".join(problems))
     inputs = {f"verdict on {o.name}": o.judged.digest for o in outcomes if o.judged is not None}
     inputs |= {f"artifact of {o.name}": o.built.digest for o in outcomes if o.built is not None}
-    inputs |= {"targets in the config": digest.of_document([u.model_dump() for u in line.config.uses]),
-               "lockstep's own code": own_code("compile", "parity", "registry")}
+    inputs |= {
+        "targets in the config": digest.of_document([u.model_dump() for u in line.config.uses]),
+        "lockstep's own code": own_code("compile", "parity", "registry"),
+    }
 
     def run(folder: Path, what: str) -> tuple[Path, dict[str, str]]:
         made = folder / "made"
@@ -112,19 +114,29 @@ def _target(line: Line, outcome: Outcome, files: Path, evidence: Path) -> dict[s
         shutil.copy(observe.timing(line, outcome.name).folder / "timing.json", evidence / outcome.name)
     facts = json.loads((built.folder / "build.json").read_text())
     return {
-        "role": target.role, "hardware": target.hardware, "toolchain": target.toolchain, "runtime": facts["runtime"],
-        "precision": target.precision, "dialect": target.dialect, "entry": f"targets/{outcome.name}/{facts['entry']}",
-        "quantized_share": facts.get("quantized_share"), "options": target.options,
-        "reproducible": target.reproducible, "reason": target.reason,
-        "verdict": _verdict(outcome.verdict), "files": manifest.files_of(files, outcome.name),
+        "role": target.role,
+        "hardware": target.hardware,
+        "toolchain": target.toolchain,
+        "runtime": facts["runtime"],
+        "precision": target.precision,
+        "dialect": target.dialect,
+        "entry": f"targets/{outcome.name}/{facts['entry']}",
+        "quantized_share": facts.get("quantized_share"),
+        "options": target.options,
+        "reproducible": target.reproducible,
+        "reason": target.reason,
+        "verdict": _verdict(outcome.verdict),
+        "files": manifest.files_of(files, outcome.name),
     }
 
 
 def _verdict(verdict: Any) -> dict[str, Any]:
     """The part of a verdict that the same inputs give again: statuses, limits, rows; no timings, no decimals."""
     keep = ("metric", "against", "status", "sense", "limit")
-    findings = [{k: f[k] for k in keep} | ({} if f["against"] == "float" else {"n": f["measured"]["n"]})
-                for f in verdict["findings"]]
+    findings = [
+        {k: f[k] for k in keep} | ({} if f["against"] == "float" else {"n": f["measured"]["n"]})
+        for f in verdict["findings"]
+    ]
     baseline = {k: verdict["baseline"][k] for k in ("wanted", "used")}
     return {"status": verdict["status"], "why": verdict["why"], "baseline": baseline, "findings": findings}
 
@@ -144,10 +156,11 @@ def tools(line: Line) -> dict[str, str]:
     """Versions of what built this release."""
     names = {*build.QUANTIZED_BY, *(p for use in line.config.uses for p in _packages(line, use.name))}
     found = {name: build.version(name) for name in sorted(names)}
-    return {"lockstep": importlib.metadata.version("lockstep"), **{k: v for k, v in found.items() if v != "not installed"}}
+    return {
+        "lockstep": importlib.metadata.version("lockstep"),
+        **{k: v for k, v in found.items() if v != "not installed"},
+    }
 
 
 def _packages(line: Line, target: str) -> dict[str, str]:
     return build.packages_of(toolchain_file(load_target(line.project, target).toolchain))
-
-

@@ -54,7 +54,8 @@ class Server:
         if not version.source.startswith(PROXY):
             raise ToolchainError(
                 f"{version.name} version {version.number} lies at {version.source}, which this server does not hand out; "
-                "start it with `--serve-artifacts`, or pull with MLflow itself")
+                "start it with `--serve-artifacts`, or pull with MLflow itself"
+            )
         place = version.source.removeprefix(PROXY).lstrip("/")
         url = f"{self.url}/api/2.0/mlflow-artifacts/artifacts/{quote(place)}/{quote(path)}"
         try:

@@ -58,8 +58,12 @@ def look_up_rows(graph: ir.Graph, node: ir.Node) -> None:
 
     def add(op: str, suffix: str, inputs: list[ir.Value | None], **attributes: int) -> ir.Value:
         made = ir.Node(
-            "", op, inputs, [ir.AttrInt64(k, v) for k, v in attributes.items()],
-            name=f"{node.name}_{suffix}", metadata_props=metadata,
+            "",
+            op,
+            inputs,
+            [ir.AttrInt64(k, v) for k, v in attributes.items()],
+            name=f"{node.name}_{suffix}",
+            metadata_props=metadata,
         )
         made.outputs[0].name = f"{found.name}_{suffix}"
         graph.insert_before(node, made)

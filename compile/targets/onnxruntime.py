@@ -48,8 +48,12 @@ def open_session(job, artifact, optimized=None):
 
 
 def effective(session, job):
-    return {"providers": session.get_providers(), "precision": job.precision,
-            "threads": job.options.get("threads", 1), "versions": probe()["versions"]}
+    return {
+        "providers": session.get_providers(),
+        "precision": job.precision,
+        "threads": job.options.get("threads", 1),
+        "versions": probe()["versions"],
+    }
 
 
 def version():

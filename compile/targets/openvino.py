@@ -54,8 +54,13 @@ def open_model(job, artifact):
 def effective(compiled, job):
     """What really runs: the float precision of the compiled operators, read off the runtime's own graph."""
     precisions = sorted({layer["precision"] for layer in compiled_layers(compiled)})
-    return {"device": "CPU", "precision": job.precision, "layer_precisions": precisions,
-            "threads": job.options.get("threads", 1), "versions": probe()["versions"]}
+    return {
+        "device": "CPU",
+        "precision": job.precision,
+        "layer_precisions": precisions,
+        "threads": job.options.get("threads", 1),
+        "versions": probe()["versions"],
+    }
 
 
 def compiled_layers(compiled):

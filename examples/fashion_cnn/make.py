@@ -20,7 +20,7 @@ from examples.fashion_cnn.processing import preprocess
 
 HERE = Path(__file__).resolve().parent
 DATA = Path("/usr/share/datasets/fashion-mnist")
-SEED, EPOCHS, BATCH = 2026, 8, 128
+SEED, EPOCHS, BATCH = 2026, 6, 128
 SUITE_PER_CLASS, CALIBRATION_PER_CLASS = 400, 40
 CLASSES = np.array(
     ["t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"]

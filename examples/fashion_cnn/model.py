@@ -6,21 +6,28 @@ from torch import Tensor, nn
 
 
 class FashionCnn(nn.Module):
-    """conv16 – conv32 – fc64, each convolution with batch norm, ReLU and 2 × 2 max pooling; 105,914 parameters."""
+    """conv32 (stride 2) – conv64 – conv64 – fc64, each convolution with batch norm and ReLU; 257,322 parameters.
+
+    The first convolution is strided: over a single input channel it is the one layer that integer kernels do not
+    speed up, so it is kept small.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(1, 16, kernel_size=3, padding=1, bias=False)
-        self.norm1 = nn.BatchNorm2d(16)
-        self.conv2 = nn.Conv2d(16, 32, kernel_size=3, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(32)
-        self.hidden = nn.Linear(32 * 7 * 7, 64)
-        self.classifier = nn.Linear(64, 10)
+        self.conv1 = nn.Conv2d(1, 32, kernel_size=3, stride=2, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(32)
+        self.conv2 = nn.Conv2d(32, 64, kernel_size=3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(64)
+        self.conv3 = nn.Conv2d(64, 64, kernel_size=3, padding=1, bias=False)
+        self.norm3 = nn.BatchNorm2d(64)
         self.pool = nn.MaxPool2d(2)
+        self.hidden = nn.Linear(64 * 7 * 7, 64)
+        self.classifier = nn.Linear(64, 10)
 
     def forward(self, image: Tensor) -> Tensor:
-        features = self.pool(self.norm1(self.conv1(image)).relu())
-        features = self.pool(self.norm2(self.conv2(features)).relu())
+        features = self.norm1(self.conv1(image)).relu()
+        features = self.norm2(self.conv2(features)).relu()
+        features = self.pool(self.norm3(self.conv3(features)).relu())
         logits: Tensor = self.classifier(self.hidden(features.flatten(1)).relu())
         return logits
 

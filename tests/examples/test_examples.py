@@ -29,7 +29,7 @@ BUILDERS: dict[str, Callable[[], nn.Module]] = {
     "sensor_anomaly": sensor_anomaly.build,
 }
 INPUT = {"fashion_cnn": "image", "voice_activity": "audio", "sensor_anomaly": "features"}
-PARAMETERS = {"fashion_cnn": 105_914, "voice_activity": 309_633, "sensor_anomaly": 1_676}
+PARAMETERS = {"fashion_cnn": 257_322, "voice_activity": 309_633, "sensor_anomaly": 1_676}
 names = pytest.mark.parametrize("name", BUILDERS)
 
 

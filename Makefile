@@ -1,0 +1,64 @@
+# lockstep: `make artifacts` builds, judges and publishes; `make check` is what CI runs. `make help` lists the rest.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+MODEL ?= fashion-cnn
+PYTHON ?= python3.11
+# A package index that offers CPU builds of torch, e.g. https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+BIN := .venv/bin
+LOCK := configs/toolchains/main.txt
+READY := .venv/.ready
+PIP_OPTIONS := --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+
+.PHONY: help artifacts check test lint types imports ui bench clean lock install
+
+help:  ## list what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+artifacts: $(READY)  ## build, judge and publish MODEL (default fashion-cnn)
+	@$(BIN)/lockstep artifacts $(MODEL)
+
+check: lint types imports test  ## lint, types, import rules, all tests: what CI runs
+
+test: $(READY)  ## the tests alone
+	$(BIN)/pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+imports: $(READY)
+	$(BIN)/lint-imports
+
+ui: $(READY)  ## the MLflow UI on the embedded registry, on http://127.0.0.1:5000
+	@MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true $(BIN)/mlflow ui --host 127.0.0.1 --port 5000 \
+		--backend-store-uri sqlite:///$(CURDIR)/.lockstep/registry/mlflow.db
+
+bench: $(READY)  ## measure the speed and size bars side by side (docs/bench.md)
+	$(BIN)/python -m bench
+
+clean:  ## remove out/ and caches; the registry and .venv stay
+	rm -rf out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+install: $(READY)  ## make .venv from the lock
+
+$(READY): $(LOCK) pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: apt-get install python3.11 python3.11-venv"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "installing python3.11-venv"; \
+		apt-get update -qq && apt-get install -y -qq python3.11-venv; }
+	@echo "installing into .venv from $(LOCK) (a few minutes, once)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install $(PIP_OPTIONS) -r $(LOCK)
+	@$(BIN)/pip install $(PIP_OPTIONS) --no-deps --no-build-isolation -e .
+	@touch $@
+
+lock:  ## resolve pyproject.toml again into the lock (needs a while)
+	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/pip install $(PIP_OPTIONS) torch==2.13.0 hatchling editables
+	.venv-lock/bin/pip install $(PIP_OPTIONS) -e '.[build,dev,bench]'
+	{ echo "# Exact versions of everything, transitive too. Made by \`make lock\`; do not edit."; \
+	  .venv-lock/bin/pip freeze --exclude-editable | sed 's/^torch==.*/torch==2.13.0/'; } > $(LOCK)
+	rm -rf .venv-lock

@@ -1,0 +1,89 @@
+"""A first config for a model, written from the model's own inputs and outputs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from compile.errors import ConfigError
+from compile.project import Project
+from compile.signature import DTYPES
+
+TARGETS = ("cloud-cpu-onnxruntime", "edge-x86-onnxruntime", "edge-x86-openvino-fp32")
+Rows = list[tuple[str, str, list[int | str]]]
+
+
+def write_config(project: Project, name: str, origin: Path) -> Path:
+    """Write `configs/models/NAME.yaml`; ConfigError where it exists or the file is of no known kind."""
+    path = project.configs / "models" / f"{name}.yaml"
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
+        raise ConfigError(f"`{name}`: expected lower-case letters, digits, dot, dash, underscore")
+    if path.exists():
+        raise ConfigError(f"{path}: exists already; nothing was overwritten")
+    if not origin.is_file():
+        raise ConfigError(f"{origin}: no such file")
+    if origin.suffix != ".onnx":
+        raise ConfigError(
+            f"{origin}: expected an .onnx file; for a torch module copy {project.configs}/models/fashion-cnn.yaml"
+        )
+    inputs, outputs = _of_onnx(origin)
+    path.write_text(_text(_relative(project, origin), inputs, outputs))
+    return path
+
+
+def _relative(project: Project, origin: Path) -> str:
+    absolute = origin.resolve()
+    return absolute.relative_to(project.root).as_posix() if absolute.is_relative_to(project.root) else str(absolute)
+
+
+def _of_onnx(origin: Path) -> tuple[Rows, Rows]:
+    import onnx
+
+    from compile.source import read_onnx
+
+    graph = read_onnx(origin).graph
+    constants = {tensor.name for tensor in graph.initializer}
+
+    def rows(values: list[onnx.ValueInfoProto]) -> Rows:
+        found: Rows = []
+        for value in values:
+            dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name
+            if dtype not in DTYPES:
+                raise ConfigError(f"{origin}: `{value.name}` is {dtype}; expected one of {', '.join(DTYPES)}")
+            dims = value.type.tensor_type.shape.dim
+            shape: list[int | str] = [
+                d.dim_value if d.HasField("dim_value") else ("batch" if i == 0 else d.dim_param or f"axis{i}")
+                for i, d in enumerate(dims)
+            ]
+            found.append((value.name, dtype, shape))
+        return found
+
+    return rows([v for v in graph.input if v.name not in constants]), rows(list(graph.output))
+
+
+def _text(origin: str, inputs: Rows, outputs: Rows) -> str:
+    named = sorted({part for _, _, shape in (*inputs, *outputs) for part in shape if isinstance(part, str)} - {"batch"})
+    axes = [f"  {axis}: {{least: 1, typical: 64, most: 512}}   # TODO: the sizes that really occur" for axis in named]
+    return "\n".join(
+        [
+            "source:",
+            f"  onnx: {origin}",
+            "inputs:",
+            *(_row(*row) for row in inputs),
+            "outputs:",
+            *(_row(*row) for row in outputs),
+            *(["axes:", *axes] if axes else []),
+            "suite: {npz: TODO.npz}         # TODO: arrays named like the inputs, and `labels`, `id`",
+            "calibration: {npz: TODO.npz}   # TODO: other rows than the suite's, inputs alone",
+            f"task: {{kind: none, output: {outputs[0][0]}}}   # TODO: classification, binary_score, regression, embedding, sequence",
+            "baseline: [cloud-cpu-onnxruntime]",
+            "targets:",
+            *(f"  - {target}" for target in TARGETS),
+            "",
+        ]
+    )
+
+
+def _row(name: str, dtype: str, shape: list[int | str]) -> str:
+    key = name if re.fullmatch(r"[A-Za-z_][\w.]*", name) else f'"{name}"'
+    return f"  {key}: {{dtype: {dtype}, shape: [{', '.join(str(part) for part in shape)}]}}"

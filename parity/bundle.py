@@ -1,0 +1,95 @@
+"""Judging what only other hardware can run: a folder goes there, an observation comes back, the verdict is given here.
+
+The bundle is the worker's own job folder: `worker.py`, `target.py`, `job.json`, the artifact, its float twin, the
+suite's inputs. `python3 run.py` in it writes `observation/`. The rule: an observation is taken only if the digests it
+read there are those of the artifact and the suite here, and its outputs are the bytes that its own list names.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from compile import build, digest
+from compile.config import load_target, toolchain_file
+from compile.errors import ConfigError, IntegrityError
+from compile.line import Line
+from compile.step import replace
+from parity import observe
+
+DOCUMENT = "bundle.json"
+RUN = '''"""Observe this bundle's artifact here: python3 run.py (needs numpy and the artifact's runtime)."""
+import subprocess, sys
+from pathlib import Path
+here = Path(__file__).resolve().parent
+sys.exit(subprocess.call([sys.executable, "-I", str(here / "worker.py"), str(here), "carry"]))
+'''
+
+
+def pack(line: Line, name: str, folder: Path) -> dict[str, Any]:
+    """Write the bundle of one target to `folder`, which must not exist yet; gives what it holds."""
+    if name not in [use.name for use in line.config.uses]:
+        raise ConfigError(f"configs/models/{line.model}.yaml: `{name}` is not one of this model's targets")
+    if folder.exists():
+        raise ConfigError(f"{folder}: exists already; name another folder with --to")
+    target, suite, compiled = load_target(line.project, name), build.data(line, "suite"), build.artifact(line, name)
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    shutil.copytree(compiled.folder / "artifact", part / "artifact")
+    shutil.copytree(suite.folder / "batches", part / "batches")
+    twin = build.float_twin(line, name) if target.precision == "int8" else None
+    if twin is not None:
+        shutil.copytree(twin.folder / "artifact", part / "twin")
+    shutil.copy(build.WORKER, part / "worker.py")
+    shutil.copy(toolchain_file(target.toolchain), part / "target.py")
+    job = build.job_document(line, target, precision=target.precision)
+    job |= {"target_file": "target.py", "twin": None if twin is None else "twin"}
+    (part / "job.json").write_text(json.dumps(job, indent=1, sort_keys=True))
+    (part / "run.py").write_text(RUN)
+    facts = {
+        "model": line.model,
+        "target": name,
+        "artifact": digest.of_tree(digest.of_files(part / "artifact")),
+        "suite inputs": digest.of_tree(digest.of_files(part / "batches")),
+    }
+    (part / DOCUMENT).write_text(json.dumps(facts, indent=1, sort_keys=True))
+    part.rename(folder)
+    return facts | {"folder": str(folder)}
+
+
+def accept(line: Line, observation: Path) -> str:
+    """Take an observation made elsewhere for the target that it names; the next judging uses it."""
+    try:
+        document = json.loads((observation / "observation.json").read_text())
+        name, made_from, listed = document["target"], document["digests"], document["outputs"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(
+            f"{observation}: no observation of a bundle ({error!r}); expected the folder that run.py wrote"
+        ) from error
+    if document["model"] != line.model or name not in [use.name for use in line.config.uses]:
+        raise ConfigError(f"{observation}: it observes {document['model']} on {name}; not a target of {line.model}")
+    _same_digests(line, name, made_from, observation)
+    found = digest.of_files(observation / "outputs")
+    if found != listed:
+        raise IntegrityError(
+            f"{observation}: its outputs are not those that its run listed; bring the folder over again"
+        )
+    made = line.out / "targets" / name / ".carried"
+    shutil.rmtree(made, ignore_errors=True)
+    shutil.copytree(observation, made)
+    replace(made, observe.carried_folder(line, name))
+    return str(name)
+
+
+def _same_digests(line: Line, name: str, made_from: dict[str, str], observation: Path) -> None:
+    """IntegrityError where the observation speaks of another artifact or another suite."""
+    here = observe.digests(line, name)
+    for what, wanted in here.items():
+        if made_from.get(what) != wanted:
+            raise IntegrityError(
+                f"{observation}: it observed another {what} (digest {str(made_from.get(what))[:12]}; here {wanted[:12]}). "
+                f"Make a new bundle: lockstep bundle {line.model} {name}"
+            )
