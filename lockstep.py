@@ -11,16 +11,19 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from compile.line import Line
     from compile.project import Project
     from parity.check import Outcome
     from registry.location import Location
 
+T = TypeVar("T")
 PASSED, FAILED, CONFIG, TOOLCHAIN, UNDECIDED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 ORDER = (CONFIG, TOOLCHAIN, FAILED, UNDECIDED, PASSED)
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout; all else on stderr.")
@@ -317,7 +320,7 @@ def schema(kind: str | None, as_json: bool) -> int:
     from compile.config import ModelFile, TargetFile
     from parity.policy import Policy
 
-    kinds = {"model": ModelFile, "target": TargetFile, "policy": Policy}
+    kinds: dict[str, type[BaseModel]] = {"model": ModelFile, "target": TargetFile, "policy": Policy}
     found = {name: file.model_json_schema() for name, file in kinds.items() if kind in (None, name)}
     click.echo(json.dumps(found[kind] if kind else found, indent=2))
     return PASSED
@@ -360,7 +363,7 @@ def _walk(model: str, registry: str | None, as_json: bool, station: Callable[[Li
     return _with_line(model, registry, as_json, go)
 
 
-def _with_line(model: str, registry: str | None, quiet: bool, go: Callable[[Line], Any]) -> Any:
+def _with_line(model: str, registry: str | None, quiet: bool, go: Callable[[Line], T]) -> T:
     from compile.line import Line
     from parity.progress import shown
 

@@ -70,3 +70,8 @@ def paired_ratio(ours: np.ndarray, theirs: np.ndarray) -> Ratio:
     if len(logs) > 1:
         half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(logs) - 1) * stats.sem(logs))
     return Ratio(float(np.exp(mean)), float(np.exp(mean - half)), float(np.exp(mean + half)))
+
+
+def typical(seconds: np.ndarray) -> float:
+    """The median round."""
+    return float(np.median(seconds))

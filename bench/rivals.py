@@ -26,8 +26,24 @@ def onnxruntime_static(
     reader = Reader([value.name for value in graph.graph.input], calibration)
     with quiet():
         quantize_static(
-            copy.deepcopy(graph), written, reader, quant_format=QuantFormat.QDQ, per_channel=True,
+            copy.deepcopy(graph),  # it moves the weights of what it is given out to a file
+            written, reader, quant_format=QuantFormat.QDQ, per_channel=True,
             activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+            op_types_to_quantize=None if operators is None else list(operators),
+        )
+    return written
+
+
+def onnxruntime_defaults(
+    graph: onnx.ModelProto, calibration: Sequence[Batch], written: Path, *, operators: Sequence[str] | None = None
+) -> Path:
+    """`quantize_static` as it comes: int8 activations and weights, one scale for each tensor."""
+    from onnxruntime.quantization import quantize_static
+
+    reader = Reader([value.name for value in graph.graph.input], calibration)
+    with quiet():
+        quantize_static(
+            copy.deepcopy(graph), written, reader,
             op_types_to_quantize=None if operators is None else list(operators),
         )
     return written

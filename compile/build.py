@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from compile import digest
+from compile.blame import in_source_terms
 from compile.config import Dialect, TargetFile, load_target, toolchain_file
 from compile.errors import ConfigError, ToolchainError
 from compile.job import failure
@@ -145,7 +146,12 @@ def _compiled(line: Line, name: str, target: TargetFile, dialect: Dialect, place
             graph=source.folder / GRAPH_FILE,
             precision=target.precision if place == "build" else "float32",
         )
-        result = run_worker(line, target, folder, job, "build", what)
+        try:
+            result = run_worker(line, target, folder, job, "build", what)
+        except Unavailable:
+            raise
+        except ToolchainError as error:
+            raise in_source_terms(error, source.folder / GRAPH_FILE) from error
         built = {**result["built"], "dialect": dialect, "fingerprint": result["fingerprint"]}
         made = folder / "made"
         made.mkdir()
@@ -166,14 +172,24 @@ def checked_share(layers: list[dict[str, Any]], graph_folder: Path, target: Targ
     floats = [layer["name"] for layer in counted["layers"] if not layer["integer"]]
     if counted["share"] < target.quantized_share:
         raise ToolchainError(_too_float(what, "the quantized graph", counted["share"], target, floats))
-    if not layers:
-        return float(counted["share"])
-    integer = [layer for layer in layers if layer["integer"]]
-    share = len(integer) / len(layers)
-    if share < target.quantized_share:
+    compiled = compiled_share(layers, {layer["name"]: layer["macs"] for layer in counted["layers"]})
+    if compiled < target.quantized_share:
         floats = [f"{layer['name']} ({layer['op']}, {layer['precision']})" for layer in layers if not layer["integer"]]
-        raise ToolchainError(_too_float(what, "what the runtime compiled", share, target, floats))
-    return float(min(share, counted["share"]))
+        raise ToolchainError(_too_float(what, "what the runtime compiled", compiled, target, floats))
+    return float(min(compiled, counted["share"]))
+
+
+def compiled_share(layers: list[dict[str, Any]], macs: Mapping[str, int]) -> float:
+    """Integer share of the compiled layers, by multiply-accumulates; by count where names do not lead back.
+
+    A toolchain that cannot be asked (no layers) counts as what its graph is: strongly typed engines are compiled so.
+    """
+    if not layers:
+        return 1.0
+    weights = [sum(macs.get(name, 0) for name in layer["names"]) for layer in layers]
+    if not all(weights):
+        weights = [1] * len(layers)
+    return sum(w for w, layer in zip(weights, layers, strict=True) if layer["integer"]) / sum(weights)
 
 
 def _too_float(what: str, where: str, share: float, target: TargetFile, layers: list[str]) -> str:
@@ -220,7 +236,7 @@ def run_worker(
 ) -> dict[str, Any]:
     """Run a worker in `folder` to its end and give its result; raises what went wrong, with the log."""
     (folder / "job.json").write_text(json.dumps(job))
-    command = [sys.executable, "-I", str(WORKER), str(folder), verb]
+    command = [sys.executable, "-I", "-B", str(WORKER), str(folder), verb]
     line.jobs.run(command, folder=folder, limits=target.limits, what=what, alone=alone)
     try:
         result = json.loads((folder / "result.json").read_text())

@@ -58,7 +58,8 @@ def recipe(config: ModelFile, dialect: Dialect) -> Recipe:
     """The effective options of one dialect's quantization."""
     assert dialect in ("uint8-asymmetric", "int8-symmetric")
     chosen = config.quantize
-    return Recipe(dialect, chosen.algorithm, chosen.smoothing, chosen.embeddings, chosen.keep_float)
+    tables = chosen.embeddings and dialect == "uint8-asymmetric"  # TensorRT takes no integer constant before a Gather
+    return Recipe(dialect, chosen.algorithm, chosen.smoothing, tables, chosen.keep_float)
 
 
 def _feeds(source: Source, config: ModelFile, calibration: Path) -> list[Batch]:

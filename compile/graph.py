@@ -33,16 +33,25 @@ def clean(model: onnx.ModelProto) -> onnx.ModelProto:
     import onnx_ir as ir
     from onnxscript.optimizer import optimize_ir
 
-    from compile.passes.weights import quantize_biases_of_float_gemms, transpose_dequantized_weights
-
     graph = ir.from_proto(model)
     for _ in range(STABLE_AFTER):
         optimize_ir(graph, should_fold=folds)
-        if not (transpose_dequantized_weights(graph) | quantize_biases_of_float_gemms(graph)):
+        if not fit_to_runtimes(graph):
             break
     strip(graph)
     sort_from_outputs(graph.graph)
     return canonical(ir.to_proto(graph))
+
+
+def fit_to_runtimes(graph: ir.Model) -> bool:
+    """The passes over quantized layers; each leaves a float graph as it was. Returns whether one changed anything."""
+    from compile.passes.channels import pad_narrow_inputs
+    from compile.passes.weights import quantize_biases_of_float_gemms, transpose_dequantized_weights
+
+    changes = [
+        change(graph) for change in (transpose_dequantized_weights, quantize_biases_of_float_gemms, pad_narrow_inputs)
+    ]
+    return any(changes)
 
 
 def folds(node: ir.Node) -> bool | None:

@@ -25,7 +25,7 @@ def probe_all(project: Project) -> dict[str, dict[str, Any]]:
 
 def probe(toolchain: str) -> dict[str, Any]:
     """Ask one toolchain's own file, in a process of its own."""
-    document = {
+    document: dict[str, Any] = {
         "target_file": str(toolchain_file(toolchain)),
         "options": {},
         "precision": "float32",
@@ -40,7 +40,7 @@ def probe(toolchain: str) -> dict[str, Any]:
         (folder / "job.json").write_text(json.dumps(document))
         try:
             done = subprocess.run(
-                [sys.executable, "-I", str(WORKER), scratch, "probe"],
+                [sys.executable, "-I", "-B", str(WORKER), scratch, "probe"],
                 capture_output=True,
                 text=True,
                 timeout=TIME_S,

@@ -6,7 +6,6 @@ neural-compressor does with a layer depends on the operator traced, not on how t
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from compile.errors import ToolchainError
 from compile.export import dynamic_shapes, first_lines, quiet, to_onnx, trace
 from compile.graph import clean
+from compile.passes.annotation import label_layers, quantize_results_of_convolutions
 from compile.passes.embeddings import store_embeddings_as_int8
 from compile.passes.smoothing import smooth
 from compile.signature import Signature
@@ -37,7 +37,6 @@ def quantize_torch(
         traced = live_graph(trace(module, signature, calibration[0]))
         if recipe.smoothing is not None:
             smooth(traced, batches(signature, calibration), recipe.smoothing)
-        label_layers(traced)
         try:
             converted = calibrated(traced, signature, calibration, recipe)
         except Exception as error:  # whatever the vendor's annotator raises: the caller has another quantizer
@@ -47,65 +46,16 @@ def quantize_torch(
 
 
 def live_graph(program: torch.export.ExportedProgram) -> torch.fx.GraphModule:
-    """The program's operators without dead ones: an unused submodule crashes neural-compressor's annotator."""
+    """The program's operators with batch norms folded and without dead ones, which crash neural-compressor."""
     import torch
+    from torchao.quantization.pt2e.utils import _fuse_conv_bn_
 
     traced = program.module()
     assert isinstance(traced, torch.fx.GraphModule)
     traced.graph.eliminate_dead_code()
+    _fuse_conv_bn_(traced)
     traced.recompile()
     return traced
-
-
-def label_layers(traced: torch.fx.GraphModule) -> None:
-    """Label each operator with the layer class it is.
-
-    neural-compressor's annotator finds layers by the module class they came from: it misses functional calls,
-    re-imported programs and graphs changed by a pass.
-    """
-    kinds = layer_kinds()
-    for node in traced.graph.nodes:
-        node.meta.pop("torch_fn", None)
-        if node.op == "call_function":
-            kind = operator.add if adds_to_convolution(node) else kinds.get(node.target, node.target)
-            node.meta["source_fn_stack"] = [(node.name, kind)]
-
-
-def adds_to_convolution(node: torch.fx.Node) -> bool:
-    """Whether a node adds to the result of a convolution, which every runtime fuses in integers.
-
-    A sum behind a Linear is left alone: no runtime here fuses it, and a transformer's residual stream at eight bits
-    costs more accuracy than all its layers together.
-    """
-    import torch
-
-    aten = torch.ops.aten
-    return node.target in {aten.add.Tensor, aten.add_.Tensor} and any(
-        source.target in {aten.conv2d.default, aten.batch_norm.default} for source in node.all_input_nodes
-    )
-
-
-def layer_kinds() -> dict[Any, Any]:
-    """The layer class that neural-compressor's annotator knows each operator by."""
-    import torch
-
-    aten, nn = torch.ops.aten, torch.nn
-    return {
-        aten.conv2d.default: nn.Conv2d,
-        aten.linear.default: nn.Linear,
-        aten.relu.default: nn.ReLU,
-        aten.relu_.default: nn.ReLU,
-        aten.relu6.default: nn.ReLU6,
-        aten.hardtanh.default: nn.Hardtanh,
-        aten.hardtanh_.default: nn.Hardtanh,
-        aten.hardswish.default: nn.Hardswish,
-        aten.hardswish_.default: nn.Hardswish,
-        aten.silu.default: nn.SiLU,
-        aten.silu_.default: nn.SiLU,
-        aten.gelu.default: nn.GELU,
-        aten.tanh.default: nn.Tanh,
-        aten.leaky_relu.default: nn.LeakyReLU,
-    }
 
 
 def calibrated(
@@ -116,8 +66,13 @@ def calibrated(
 ) -> torch.fx.GraphModule:
     """Prepare, run the calibration batches, convert."""
     import torch
+    from neural_compressor.torch.algorithms.pt2e_quant.utility import create_quant_spec_from_config
     from neural_compressor.torch.quantization import convert, prepare
 
+    label_layers(traced, fuse_sums=recipe.dialect == "int8-symmetric")
+    if recipe.dialect == "uint8-asymmetric":
+        specification = create_quant_spec_from_config("uint8", False, "per_tensor", recipe.algorithm)
+        quantize_results_of_convolutions(traced, specification)
     traced._exported = True  # neural-compressor asks for the mark of its own export
     traced.dynamic_shapes = dynamic_shapes(signature)
     prepared = prepare(traced, quant_config=vendor_config(traced, recipe))

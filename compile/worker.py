@@ -14,6 +14,8 @@ loaded by path and gives three functions: `probe() -> dict`, `build(job) -> dict
 `load(job, artifact) -> (infer, effective)`, where `infer` maps input arrays to output arrays by name.
 """
 
+from __future__ import annotations
+
 import hashlib
 import importlib.util
 import json
@@ -23,7 +25,13 @@ import shutil
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+Document = dict[str, Any]
+Arrays = dict[str, Any]
+Infer = Callable[[Arrays], Arrays]
 
 LATENCY_RUNS = 200
 LATENCY_SECONDS = 3.0
@@ -33,7 +41,7 @@ WARMUP_RUNS = 10
 class Unavailable(Exception):
     """This machine cannot do it: the reason, and the fix. Becomes DEFERRED, never a pass."""
 
-    def __init__(self, reason, fix):
+    def __init__(self, reason: str, fix: str) -> None:
         super().__init__(f"{reason}; {fix}")
         self.reason, self.fix = reason, fix
 
@@ -41,7 +49,7 @@ class Unavailable(Exception):
 class Job:
     """What a target's functions see: the folder, the options, the signature of the model."""
 
-    def __init__(self, folder):
+    def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         document = json.loads((self.folder / "job.json").read_text())
         self.options = document["options"]
@@ -55,17 +63,17 @@ class Job:
 
     Unavailable = Unavailable
 
-    def shape(self, tensor, bound):
+    def shape(self, tensor: Document, bound: str) -> list[int]:
         """Sizes of one tensor with each named axis at its `least`, `typical` or `most`."""
         return sizes(self.signature, tensor, bound)
 
 
-def sizes(signature, tensor, bound):
+def sizes(signature: Document, tensor: Document, bound: str) -> list[int]:
     """The sizes of a tensor's axes at one of their bounds."""
     return [signature["axes"][d][bound] if isinstance(d, str) else d for d in tensor["shape"]]
 
 
-def answer(job, infer):
+def answer(job: Job, infer: Infer) -> None:
     """Run every batch of the job's inputs in order and write the outputs beside them, state carried by stream."""
     import numpy as np
 
@@ -85,14 +93,14 @@ def answer(job, infer):
 class Memory:
     """The state of every stream, kept between steps; a stream seen for the first time starts at zeros."""
 
-    def __init__(self, signature):
+    def __init__(self, signature: Document) -> None:
         self.fed_by = signature["state"]
         self.tensors = {t["name"]: t for t in signature["inputs"] if t["name"] in self.fed_by}
         self.axes = {name: tensor["shape"].index("batch") for name, tensor in self.tensors.items()}
         self.zeros = {name: zeros(signature, tensor) for name, tensor in self.tensors.items()}
-        self.streams = {}
+        self.streams: dict[int | None, Arrays] = {}
 
-    def read(self, streams, rows):
+    def read(self, streams: Any, rows: int) -> Arrays:
         """State inputs for a batch of `rows` rows that belong to `streams` (or to none, and start at zeros)."""
         import numpy as np
 
@@ -100,7 +108,7 @@ class Memory:
         held = [self.streams.get(key, self.zeros) for key in keys]
         return {name: np.stack([h[name] for h in held], axis=axis) for name, axis in self.axes.items()}
 
-    def write(self, streams, outputs):
+    def write(self, streams: Any, outputs: Arrays) -> None:
         """Keep what each row's state outputs say, for the next step of its stream."""
         import numpy as np
 
@@ -109,7 +117,7 @@ class Memory:
             self.streams[int(key)] = taken
 
 
-def zeros(signature, tensor):
+def zeros(signature: Document, tensor: Document) -> Any:
     """The state of one stream before its first step: zeros, without the batch axis."""
     import numpy as np
 
@@ -118,15 +126,15 @@ def zeros(signature, tensor):
     return np.zeros(shape, tensor["dtype"])
 
 
-def rows_in(signature, feeds):
+def rows_in(signature: Document, feeds: Arrays) -> int:
     """How many rows a batch holds: the size of its first batch axis."""
     for tensor in signature["inputs"]:
         if tensor["name"] in feeds and "batch" in tensor["shape"]:
-            return feeds[tensor["name"]].shape[tensor["shape"].index("batch")]
+            return int(feeds[tensor["name"]].shape[tensor["shape"].index("batch")])
     return 1
 
 
-def measure(job, infers):
+def measure(job: Job, infers: dict[str, Infer]) -> dict[str, list[float]]:
     """Seconds per call of each callable at the typical batch size, in alternation, so that they share the noise."""
     import numpy as np
 
@@ -139,7 +147,7 @@ def measure(job, infers):
     for infer in infers.values():
         for _ in range(WARMUP_RUNS):
             infer(feeds)
-    seconds = {name: [] for name in infers}
+    seconds: dict[str, list[float]] = {name: [] for name in infers}
     start = time.perf_counter()
     while len(next(iter(seconds.values()))) < LATENCY_RUNS and time.perf_counter() - start < LATENCY_SECONDS * len(
         infers
@@ -151,7 +159,7 @@ def measure(job, infers):
     return seconds
 
 
-def repeat(rows, size, tensor):
+def repeat(rows: Any, size: int, tensor: Document) -> Any:
     """The first `size` rows along the batch axis, starting over where there are fewer."""
     import numpy as np
 
@@ -161,7 +169,7 @@ def repeat(rows, size, tensor):
     return np.take(rows, np.arange(size) % rows.shape[axis], axis=axis)
 
 
-def fingerprint():
+def fingerprint() -> Document:
     """What could make the same artifact answer differently or at another speed."""
     flags = ""
     if os.path.exists("/proc/cpuinfo"):
@@ -195,15 +203,17 @@ def fingerprint():
     }
 
 
-def load_target(path):
+def load_target(path: Path) -> Any:
     """The target's file as a module, by path, so that its name cannot shadow the package it drives."""
     spec = importlib.util.spec_from_file_location(f"lockstep_target_{Path(path).stem}", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python file")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-def perform(job, verb, target):
+def perform(job: Job, verb: str, target: Any) -> Document:
     """The result document of one verb."""
     if verb == "build":
         job.artifact.mkdir(exist_ok=True)
@@ -218,7 +228,7 @@ def perform(job, verb, target):
     return {"effective": effective, "seconds": measure(job, infers)}
 
 
-def carry(job, target):
+def carry(job: Job, target: Any) -> Document:
     """Observe a bundle where it lies: outputs, timings, fingerprint, and the digests of what was really read."""
     bundle = json.loads((job.folder / "bundle.json").read_text())
     answered, timed = perform(job, "answer", target), perform(job, "time", target)
@@ -239,19 +249,19 @@ def carry(job, target):
     return {"carried": str(place)}
 
 
-def file_digests(folder):
+def file_digests(folder: Path) -> dict[str, str]:
     """Path -> SHA-256 of every file below a folder."""
     paths = sorted(p for p in folder.rglob("*") if p.is_file())
     return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in paths}
 
 
-def tree_digest(folder):
+def tree_digest(folder: Path) -> str:
     """One digest of a folder's files: SHA-256 of the canonical JSON of path -> SHA-256."""
     text = json.dumps(file_digests(folder), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def main(folder, verb):
+def main(folder: str, verb: str) -> int:
     try:
         job = Job(folder)
         target = load_target(job.target_file)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compile.config import TaskConfig, TaskKind
+from compile.errors import ConfigError
 
 Array = NDArray[Any]
 Flags = NDArray[np.bool_]
@@ -21,11 +22,13 @@ def answers(kind: TaskKind, output: Array) -> Array:
     """One answer a row. Classes for scores of classification, symbols for scores of sequences, else the output."""
     match kind:
         case "classification":
-            return output if output.ndim == 1 else np.argmax(output, axis=-1)
+            if output.ndim > 1 and output.shape[-1] > 1:
+                return np.asarray(np.argmax(output, axis=-1))
+            return np.asarray(output if output.ndim == 1 else output[..., 0])
         case "sequence":
             return np.argmax(output, axis=-1) if output.ndim == 3 else output
         case "binary_score":
-            return output.reshape(len(output), -1)[:, -1]
+            return _score(output.reshape(len(output), -1))
         case "regression" | "embedding" | "none":
             return output.reshape(len(output), -1)
         case _:
@@ -36,15 +39,15 @@ def agree(task: TaskConfig, reference: Array, candidate: Array) -> Flags:
     """Row by row: would whoever acts on the answer act the same?"""
     match task.kind:
         case "classification":
-            return reference == candidate
+            return _whole_rows(np.equal(reference, candidate))
         case "binary_score":
-            return (reference >= task.threshold) == (candidate >= task.threshold)
+            return np.equal(reference >= task.threshold, candidate >= task.threshold)
         case "sequence":
             return _same_sequence(reference, candidate)
         case "embedding":
-            return _nearest(reference, reference) == _nearest(candidate, reference)
+            return np.equal(_nearest(reference, reference), _nearest(candidate, reference))
         case "regression" | "none":
-            return _relative_error(reference, candidate) <= task.tolerance
+            return np.less_equal(_relative_error(reference, candidate), task.tolerance)
         case _:
             assert_never(task.kind)
 
@@ -53,27 +56,55 @@ def correct(task: TaskConfig, found: Array, labels: Array) -> Flags | None:
     """Row by row: is the answer right? None for tasks whose labels say nothing about single rows."""
     match task.kind:
         case "classification":
-            return found == labels
+            return _whole_rows(np.equal(found, _fitted(labels, found)))
         case "binary_score":
-            return (found >= task.threshold) == (labels.reshape(-1) > 0)
+            return np.equal(found >= task.threshold, _fitted(labels, found) > 0)
         case "sequence":
-            return _same_sequence(labels, found)
+            return _same_sequence(_fitted(labels, found) if found.ndim == 1 else labels, found)
         case "regression":
-            return _relative_error(labels.reshape(len(labels), -1).astype(np.float64), found) <= task.tolerance
+            return np.less_equal(_relative_error(_fitted(labels, found), found), task.tolerance)
         case "embedding":
-            return labels[_nearest(found, found)] == labels
+            return _whole_rows(np.equal(labels[_nearest(found, found)], labels))
         case "none":
             return None
         case _:
             assert_never(task.kind)
 
 
+def _score(columns: Array) -> Array:
+    """The score of each row: the only column, or the second of two (the positive class)."""
+    if columns.shape[1] > 2:
+        raise ConfigError(
+            f"task: binary_score needs one score a row (or two, the second being the positive class); found "
+            f"{columns.shape[1]} numbers a row; pick one in `task.postprocess`, or choose another kind"
+        )
+    return columns[:, -1]
+
+
+def _whole_rows(flags: Flags) -> Flags:
+    """A row holds where all of it does: rows are what is counted, whatever lies in them."""
+    return np.asarray(flags.reshape(len(flags), -1).all(axis=1))
+
+
+def _fitted(labels: Array, found: Array) -> Array:
+    """Labels in the shape of the answers; ConfigError where they cannot speak about them."""
+    words = (labels.dtype.kind in "US", found.dtype.kind in "US")
+    if len(labels) != len(found) or labels.size != found.size or words[0] != words[1]:
+        raise ConfigError(
+            f"labels: found shape {labels.shape} of {labels.dtype}; expected one for each answer: {found.shape} of "
+            f"{found.dtype}"
+        )
+    return labels.reshape(found.shape)
+
+
 def _same_sequence(one: Array, other: Array) -> Flags:
     """Equal symbol for symbol, whatever the padding."""
-    if one.ndim == 1 or other.ndim == 1:
-        return one == other
+    if one.ndim != other.ndim:
+        raise ConfigError(f"sequences: found shapes {one.shape} and {other.shape}; expected symbols in both, or words")
+    if one.ndim == 1:
+        return np.equal(one, other)
     width = max(one.shape[1], other.shape[1])
-    return (_padded(one, width) == _padded(other, width)).all(axis=1)
+    return np.asarray(np.equal(_padded(one, width), _padded(other, width)).all(axis=1))
 
 
 def _padded(sequences: Array, width: int) -> Array:

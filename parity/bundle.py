@@ -24,7 +24,7 @@ RUN = '''"""Observe this bundle's artifact here: python3 run.py (needs numpy and
 import subprocess, sys
 from pathlib import Path
 here = Path(__file__).resolve().parent
-sys.exit(subprocess.call([sys.executable, "-I", str(here / "worker.py"), str(here), "carry"]))
+sys.exit(subprocess.call([sys.executable, "-I", "-B", str(here / "worker.py"), str(here), "carry"]))
 '''
 
 
@@ -64,16 +64,17 @@ def accept(line: Line, observation: Path) -> str:
     """Take an observation made elsewhere for the target that it names; the next judging uses it."""
     try:
         document = json.loads((observation / "observation.json").read_text())
-        name, made_from, listed = document["target"], document["digests"], document["outputs"]
-    except (OSError, ValueError, KeyError) as error:
+        model, name, made_from = document["model"], document["target"], dict(document["digests"])
+        listed, _ = dict(document["outputs"]), (dict(document["seconds"]), document["fingerprint"]["cpu"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{observation}: no observation of a bundle ({error!r}); expected the folder that run.py wrote"
         ) from error
-    if document["model"] != line.model or name not in [use.name for use in line.config.uses]:
-        raise ConfigError(f"{observation}: it observes {document['model']} on {name}; not a target of {line.model}")
+    if model != line.model or name not in [use.name for use in line.config.uses]:
+        raise ConfigError(f"{observation}: it observes {model} on {name}; not a target of {line.model}")
     _same_digests(line, name, made_from, observation)
     found = digest.of_files(observation / "outputs")
-    if found != listed:
+    if found != listed or not found:
         raise IntegrityError(
             f"{observation}: its outputs are not those that its run listed; bring the folder over again"
         )

@@ -16,7 +16,7 @@ from compile import build, digest
 from compile.build import Made
 from compile.config import FunctionName, TargetUse, load_target
 from compile.errors import ConfigError, LockstepError, ToolchainError
-from compile.line import Line, own_code
+from compile.line import Line, WouldRun, own_code
 from compile.step import Step
 from parity import observe
 from parity.policy import load_policy
@@ -79,6 +79,8 @@ def _caught(line: Line, use: TargetUse, station: Callable[[Line, TargetUse], Out
         return station(line, use)
     except ConfigError:
         raise
+    except WouldRun:  # a dry walk: the line keeps the reasons
+        return Outcome(use, "NOT JUDGED", {}, None, None)
     except LockstepError as error:
         return Outcome(use, "ERROR", {}, None, None, error)
 

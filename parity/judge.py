@@ -8,6 +8,7 @@ nothing.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -42,11 +43,27 @@ def judge(
         findings, summary = examine(config, target_file, load_policy(project, config.policy), folders)
         document |= {
             "status": overall(findings),
+            "observed": _observed_on(folders["observation"]),
             "why": None,
             "summary": summary,
             "findings": [asdict(finding) for finding in findings],
         }
-    (made / "verdict.json").write_text(json.dumps(document, indent=1, sort_keys=True))
+    (made / "verdict.json").write_text(json.dumps(_plain(document), indent=1, sort_keys=True, allow_nan=False))
+
+
+def _observed_on(folder: Path) -> str:
+    """Where the judged answers were given: `here`, or the machine that an observation was carried from."""
+    document = json.loads((folder / "observation.json").read_text())
+    return f"carried here from {document['fingerprint']['cpu']}" if "digests" in document else "here"
+
+
+def _plain(value: Any) -> Any:
+    """The same as JSON can say it: infinity and NaN, which JSON does not have, as the words `inf` and `nan`."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def examine(
@@ -62,10 +79,10 @@ def examine(
     if target.role == "edge" and "baseline" in folders:
         others["baseline"] = read_observed(folders["baseline"], config)
     scene = measure.Scene(config, target, candidate, others, columns_of(folders["suite"]), folders)
-    findings = laws + [
-        f for limit in policy.limits if target.precision in limit.precision for f in limited(limit, scene, policy)
-    ]
-    return findings, measure.summary(scene)
+    limits = [limit for limit in policy.limits if target.precision in limit.precision]
+    met = [finding for limit in limits for finding in limited(limit, scene, policy)]
+    unbound = [] if met else [f"no limit of the policy gives a measurement for {target.precision}"]
+    return [*laws, law("limits", unbound), *met], measure.summary(scene)
 
 
 def law(name: str, broken: list[str]) -> Finding:
@@ -80,15 +97,26 @@ def limited(limit: Limit, scene: measure.Scene, policy: Policy) -> Iterator[Find
     if limit.metric == "latency_ratio" and policy.goal is not None and policy.goal.kind == "size":
         return
     for against in limit.pairs:
-        if against != "float" and against not in scene.others:
+        if against == "baseline" and "baseline" not in scene.others:
+            if scene.target.role == "edge" and scene.config.baseline:
+                yield unseen(limit, scene.config)
             continue
         for name, measured in measure.measured(limit, against, scene):
-            sense: Sense = "at_most" if limit.at_most is not None else "at_least"
-            bound = -limit.bound if limit.margin is not None else limit.bound
+            sense, bound = limit.sense, limit.threshold
             status = decide(measured, sense, bound)
             yield Finding(
                 name, against, status, sense, bound, measured, said(name, against, measured, sense, bound, status)
             )
+
+
+def unseen(limit: Limit, config: ModelFile) -> Finding:
+    """The finding where a baseline is named and none could be observed: open, for what was not measured has not passed."""
+    anything = Measured(math.nan, -math.inf, math.inf, 0)
+    sentence = (
+        f"{limit.metric} against baseline: INCONCLUSIVE, none of {', '.join(config.baseline)} can be observed here; name "
+        "one that can next in `baseline`, or bring an observation (`lockstep bundle`)"
+    )
+    return Finding(limit.metric, "baseline", Status.INCONCLUSIVE, limit.sense, limit.threshold, anything, sentence)
 
 
 def said(name: str, against: str, measured: Measured, sense: Sense, limit: float, status: Status) -> str:
@@ -96,7 +124,9 @@ def said(name: str, against: str, measured: Measured, sense: Sense, limit: float
     exact = measured.low == measured.high
     interval = "" if exact else f" [{measured.low:.4g}, {measured.high:.4g}], n = {measured.n:,}"
     needed = ""
-    if status is Status.INCONCLUSIVE:
+    if status is Status.INCONCLUSIVE and against == "float":
+        needed = "; measure again on a quiet machine: remove this target's `timing` folder under `out/`"
+    elif status is Status.INCONCLUSIVE:
         needed = (
             (
                 f"; about {measured.needed:,} rows at these rates would decide (fresh ones: extending this suite until it "

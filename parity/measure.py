@@ -7,6 +7,7 @@ gives no measurement.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from compile.config import ModelFile, TargetFile
 from compile.digest import files_below
+from compile.errors import ConfigError
 from parity import statistics
 from parity.answers import agree, correct
 from parity.observed import Observed
@@ -25,6 +27,8 @@ from parity.statistics import Interval
 from parity.verdict import Measured, Sense, Status, decide
 
 Array = NDArray[Any]
+NOTHING = Measured(math.nan, math.nan, math.nan, 0)
+"""What should have been measured and was not: no limit lets it pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +65,11 @@ def measured(limit: Limit, against: Against, scene: Scene) -> Iterator[tuple[str
             if found is not None:
                 yield "correct", found
         case "latency_ratio":
-            if "float" in scene.timing():
+            if scene.target.precision == "int8":
                 yield "latency ratio", latency_ratio(scene.timing(), limit.confidence)
         case "size_ratio":
-            if "float" in scene.folders:
-                yield "size ratio", Measured.exactly(size(scene.folders["build"]) / size(scene.folders["float"]), 1)
+            if scene.target.precision == "int8":
+                yield "size ratio", size_ratio(scene.folders)
         case _:
             assert_never(limit.metric)
 
@@ -83,7 +87,7 @@ def float_error(scene: Scene) -> Iterator[tuple[str, Measured]]:
                 gap = float(np.abs(one.astype(np.float64) - other).max(initial=0.0)) / floors[tensor.name]
             else:
                 gap = 0.0 if np.array_equal(one, other) else np.inf
-            worst[tensor.name] = max(worst.get(tensor.name, 0.0), gap)
+            worst[tensor.name] = float(np.maximum(worst.get(tensor.name, 0.0), gap))  # keeps NaN, as max() does not
     for name, gap in worst.items():
         yield f"float error of `{name}` in floors", Measured.exactly(gap, rows)
 
@@ -139,14 +143,28 @@ def right_answers(scene: Scene, against: Against) -> tuple[NDArray[np.bool_], ND
         return None
     reference = correct(scene.config.task, scene.others[against].answers(), labels)
     candidate = correct(scene.config.task, scene.candidate.answers(), labels)
+    if against == "source" and reference is not None and not reference.any():
+        raise ConfigError(
+            f"labels: the source itself answers none of {len(reference):,} rows as they say, so nothing could be lost; "
+            "look at their numbering, their order, `task.threshold` and `task.tolerance`, or leave them out"
+        )
     return None if reference is None or candidate is None else (reference, candidate)
 
 
 def latency_ratio(seconds: Mapping[str, list[float]], confidence: float) -> Measured:
     """Median of artifact over float, call by call in alternation, with distribution-free bounds."""
-    ratios = [a / b for a, b in zip(seconds["artifact"], seconds["float"], strict=True)]
+    if "float" not in seconds:
+        return NOTHING
+    ratios = [a / b if b > 0 else math.nan for a, b in zip(seconds["artifact"], seconds["float"], strict=True)]
     found = statistics.median(ratios, confidence)
     return Measured(found.value, found.low, found.high, len(ratios))
+
+
+def size_ratio(folders: Mapping[str, Path]) -> Measured:
+    """Bytes of the artifact over bytes of its float twin."""
+    if "float" not in folders:
+        return NOTHING
+    return Measured.exactly(size(folders["build"]) / size(folders["float"]), 1)
 
 
 def size(folder: Path) -> int:

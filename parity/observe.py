@@ -14,6 +14,7 @@ from typing import Any
 from compile import build, digest
 from compile.build import Made
 from compile.config import load_target
+from compile.errors import IntegrityError
 from compile.line import Line, Unavailable
 from compile.step import Step
 
@@ -36,8 +37,8 @@ def source(line: Line) -> Made:
 def observation(line: Line, name: str) -> Made:
     """The artifact's answers on its own runtime, here; or, as `unavailable`, why only other hardware can run it.
 
-    Where it cannot run here, an observation that was carried here from such hardware stands in, if it is of this
-    artifact and this suite.
+    An observation that was carried here is taken instead, if it is of this artifact and this suite: it was made on the
+    hardware that somebody wanted judged.
     """
     suite, compiled = build.data(line, "suite"), build.artifact(line, name)
     target = load_target(line.project, name)
@@ -55,10 +56,16 @@ def observation(line: Line, name: str) -> Made:
         made = folder / "made"
         made.mkdir()
         try:
-            result = build.run_worker(line, target, folder, job, "answer", what)
-            (folder / "outputs").rename(made / "outputs")
+            result = _carried(line, name)
+            if result is not None:
+                shutil.copytree(carried_folder(line, name) / "outputs", made / "outputs")
+                if digest.of_files(made / "outputs") != result["outputs"]:
+                    raise IntegrityError(f"{carried_folder(line, name)}: its outputs changed; bring them over again")
+            else:
+                result = build.run_worker(line, target, folder, job, "answer", what)
+                (folder / "outputs").rename(made / "outputs")
         except Unavailable as reason:
-            result = _carried(line, name, made) or {"unavailable": str(reason)}
+            result = {"unavailable": str(reason)}
         (made / "observation.json").write_text(json.dumps(result, indent=1, sort_keys=True))
         return made, {}
 
@@ -86,10 +93,7 @@ def timing(line: Line, name: str) -> Made:
         )
         made = folder / "made"
         made.mkdir()
-        try:
-            result = build.run_worker(line, target, folder, job, "time", what, alone=True)
-        except Unavailable:
-            result = json.loads((carried_folder(line, name) / "observation.json").read_text())
+        result = _carried(line, name) or build.run_worker(line, target, folder, job, "time", what, alone=True)
         (made / "timing.json").write_text(json.dumps(result, sort_keys=True))
         return made, {}
 
@@ -101,16 +105,13 @@ def carried_folder(line: Line, name: str) -> Path:
     return line.out / "targets" / name / "carried"
 
 
-def _carried(line: Line, name: str, made: Path) -> dict[str, Any] | None:
-    """Copy a carried observation of this artifact and this suite into `made`; None where there is none."""
-    folder = carried_folder(line, name)
-    if not (folder / "observation.json").is_file():
+def _carried(line: Line, name: str) -> dict[str, Any] | None:
+    """What a carried observation of this artifact and this suite says; None where there is none."""
+    path = carried_folder(line, name) / "observation.json"
+    if not path.is_file():
         return None
-    document: dict[str, Any] = json.loads((folder / "observation.json").read_text())
-    if document["digests"] != digests(line, name):
-        return None
-    shutil.copytree(folder / "outputs", made / "outputs")
-    return document
+    document: dict[str, Any] = json.loads(path.read_text())
+    return document if document["digests"] == digests(line, name) else None
 
 
 def _carried_digest(line: Line, name: str) -> str:

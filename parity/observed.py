@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from compile import user_code
 from compile.config import ModelFile
 from compile.signature import Signature, Tensor
-from parity.answers import answers
+from parity.answers import SEQUENCE_END, answers
 
 Array = NDArray[Any]
 
@@ -43,7 +43,7 @@ class Observed:
         task = self.config.task
         find = user_code.function(task.postprocess, "task.postprocess") if task.postprocess else self._output
         found = [answers(task.kind, np.asarray(find(outputs))) for outputs in self.batches()]
-        return _joined(found)
+        return _joined(found, SEQUENCE_END if task.kind in ("sequence", "classification") else 0)
 
     def _output(self, outputs: dict[str, Array]) -> Array:
         name = self.config.task.output or self.config.signature.answers[0].name
@@ -62,9 +62,11 @@ def broken_laws(reference: Observed, candidate: Observed, signature: Signature) 
         return [("schema", schema)]
     finite, constant = [], []
     for tensor in signature.answers:
+        if _not_finite(reference, tensor.name):
+            finite.append(f"`{tensor.name}` holds NaN or infinity in the source itself")
         if _not_finite(candidate, tensor.name):
-            finite.append(f"`{tensor.name}` holds NaN or infinity where the source is finite")
-        if _constant(candidate, tensor.name) and not _constant(reference, tensor.name):
+            finite.append(f"`{tensor.name}` holds NaN or infinity")
+        if _constant(candidate, tensor) and not _constant(reference, tensor):
             constant.append(f"`{tensor.name}` never changes over the suite; the source's does")
     return [("schema", []), ("finite", finite), ("not constant", constant)]
 
@@ -72,7 +74,7 @@ def broken_laws(reference: Observed, candidate: Observed, signature: Signature) 
 def _schema(reference: Observed, candidate: Observed, tensors: tuple[Tensor, ...]) -> list[str]:
     """What is missing or misshapen, batch by batch."""
     wanted, found = [p.name for p in reference.files], [p.name for p in candidate.files]
-    if not wanted:
+    if not any(array.size for batch in reference.batches() for array in batch.values()):
         return ["the suite is empty"]
     if wanted != found:
         return [f"{len(found)} of {len(wanted)} batches are answered"]
@@ -95,17 +97,25 @@ def _not_finite(observed: Observed, name: str) -> bool:
     return any(b[name].dtype.kind == "f" and not np.isfinite(b[name]).all() for b in observed.batches())
 
 
-def _constant(observed: Observed, name: str) -> bool:
-    """Whether every number of an output equals the first one of its batch row and never changes from row to row."""
-    low, high = np.inf, -np.inf
-    for batch in observed.batches():
-        low, high = min(low, float(batch[name].min(initial=np.inf))), max(high, float(batch[name].max(initial=-np.inf)))
-    return low == high
+def _constant(observed: Observed, tensor: Tensor) -> bool:
+    """Whether every row of an output is the same row or, where rows differ in shape, every number the same number."""
+    rows = (row for batch in observed.batches() for row in _rows(batch[tensor.name], tensor))
+    first = next(rows, None)
+    if first is None or not first.size:
+        return False
+    if (first == first.flat[0]).all():
+        return all(bool((row == first.flat[0]).all()) for row in rows)
+    return all(np.array_equal(row, first) for row in rows)
 
 
-def _joined(arrays: list[Array]) -> Array:
-    """All batches in one array; sequences of different lengths are padded with -1."""
+def _rows(array: Array, tensor: Tensor) -> Array:
+    return array[None] if tensor.batch_axis is None else np.moveaxis(array, tensor.batch_axis, 0)
+
+
+def _joined(arrays: list[Array], fill: int) -> Array:
+    """All batches in one array; where they differ in width the shorter are padded: with -1 as the end of symbols is,
+    with 0 where numbers are compared and padding must not count as signal."""
     if arrays[0].ndim == 2 and len({a.shape[1] for a in arrays}) > 1:
         width = max(a.shape[1] for a in arrays)
-        arrays = [np.pad(a, ((0, 0), (0, width - a.shape[1])), constant_values=-1) for a in arrays]
+        arrays = [np.pad(a, ((0, 0), (0, width - a.shape[1])), constant_values=fill) for a in arrays]
     return np.concatenate(arrays)

@@ -12,6 +12,7 @@ from compile.config import Precision, Strict, names_of
 from compile.errors import ConfigError
 from compile.project import Project
 from compile.yaml_file import load, nearest
+from parity.verdict import Sense
 
 Metric = Literal["float_error", "sqnr_db", "agreement", "correct", "latency_ratio", "size_ratio"]
 Against = Literal["source", "baseline", "float"]
@@ -39,11 +40,11 @@ class Limit(Strict):
     """One limit: a metric, its bound, which pair it binds, for which precisions, and why."""
 
     metric: Metric
-    at_least: float | None = None
-    at_most: float | None = None
-    margin: float | None = None
+    at_least: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    at_most: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    margin: float | None = Field(default=None, gt=0, lt=1)
     against: tuple[Against, ...] = ()
-    precision: tuple[Precision, ...] = PRECISIONS
+    precision: tuple[Precision, ...] = Field(default=PRECISIONS, min_length=1)
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     why: str = Field(min_length=8)
 
@@ -60,6 +61,8 @@ class Limit(Strict):
         strange = [a for a in self.against if a not in AGAINST[self.metric]]
         if strange:
             raise ValueError(f"{self.metric} is measured against {', '.join(AGAINST[self.metric])}; found {strange}")
+        if "float" in AGAINST[self.metric] and "int8" not in self.precision:
+            raise ValueError(f"{self.metric} compares int8 with float; precision {self.precision} never binds it")
         return self
 
     @property
@@ -67,6 +70,15 @@ class Limit(Strict):
         value = {"at_least": self.at_least, "at_most": self.at_most, "margin": self.margin}[BOUND[self.metric]]
         assert value is not None
         return value
+
+    @property
+    def sense(self) -> Sense:
+        return "at_most" if BOUND[self.metric] == "at_most" else "at_least"
+
+    @property
+    def threshold(self) -> float:
+        """The limit that a measurement meets; a margin allows a loss, so it binds the difference from below."""
+        return -self.bound if BOUND[self.metric] == "margin" else self.bound
 
     @property
     def pairs(self) -> tuple[Against, ...]:
@@ -90,9 +102,12 @@ class Policy(Strict):
 
     @model_validator(mode="after")
     def _speed_is_judged(self) -> Policy:
-        speed = any(limit.metric == "latency_ratio" and "int8" in limit.precision for limit in self.limits)
-        if not speed and (self.goal is None or self.goal.kind != "size"):
-            raise ValueError("no `latency_ratio` limit binds int8; add one, or say `goal: {kind: size, why: …}`")
+        bounds = [limit.bound for limit in self.limits if limit.metric == "latency_ratio" and "int8" in limit.precision]
+        if not (bounds and min(bounds) <= 1) and (self.goal is None or self.goal.kind != "size"):
+            raise ValueError(
+                "no `latency_ratio` limit keeps int8 from being slower than float; add one of at most 1, or say "
+                "`goal: {kind: size, why: …}`"
+            )
         return self
 
     def allows_deferred(self, target: str) -> bool:

@@ -65,7 +65,9 @@ def tango_score(gained: int, lost: int, n: int, difference: float) -> float:
 
 
 def median(values: Sequence[float], confidence: float) -> Interval:
-    """The median with distribution-free bounds from order statistics."""
+    """The median with distribution-free bounds from order statistics; NaN throughout where a value is NaN or there is none."""
+    if not values or any(math.isnan(value) for value in values):
+        return Interval(math.nan, math.nan, math.nan)
     ordered = sorted(values)
     n = len(ordered)
     middle = ordered[n // 2] if n % 2 else (ordered[n // 2 - 1] + ordered[n // 2]) / 2
@@ -78,7 +80,8 @@ def median(values: Sequence[float], confidence: float) -> Interval:
 def rows_needed(n: int, decided: Callable[[int], bool]) -> int | None:
     """The fewest rows, at the rates seen in `n`, with which `decided(rows)` is true; None where no number is enough.
 
-    Doubles until decided, then bisects: exact where `decided` stays true once it is, as intervals that shrink do.
+    Doubles until decided, then bisects: to the row below 400 rows, within half a percent above, where `decided` stays
+    true once it is, as for intervals that shrink. Law: `decided(rows_needed(n, decided))`.
     """
     high = n
     while not decided(high):

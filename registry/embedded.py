@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 from compile.errors import ToolchainError
 from registry.location import DATABASE
@@ -66,20 +67,27 @@ class Embedded:
     @contextmanager
     def _read(self) -> Iterator[sqlite3.Connection]:
         database = self.folder / DATABASE
-        if not database.is_file():
-            with closing(sqlite3.connect(":memory:")) as empty:
-                empty.executescript(
-                    "create table model_versions (name, version, source, current_stage);"
-                    "create table model_version_tags (name, version, key, value);"
-                    "create table registered_model_aliases (name, alias, version);"
-                )
-                yield empty
-            return
         try:
-            with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+            with closing(_connected(database)) as connection:
                 yield connection
         except sqlite3.Error as error:
             raise ToolchainError(f"{database}: cannot be read: {error}") from error
+
+
+def _connected(database: Path) -> sqlite3.Connection:
+    """The database, or an empty one where there is none or MLflow did not finish making it."""
+    if database.is_file():
+        connection = _open(database)
+        if _is_whole(connection):
+            return connection
+        connection.close()
+    empty = sqlite3.connect(":memory:")
+    empty.executescript(
+        "create table model_versions (name, version, source, current_stage);"
+        "create table model_version_tags (name, version, key, value);"
+        "create table registered_model_aliases (name, alias, version);"
+    )
+    return empty
 
 
 def mend(folder: Path) -> str | None:
@@ -88,8 +96,8 @@ def mend(folder: Path) -> str | None:
     if not database.is_file():
         return None
     try:
-        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-            old = _moved_from(connection, folder)
+        with closing(_open(database)) as connection:
+            old = _moved_from(connection, folder) if _is_whole(connection) else None
         if old is None:
             return None
         with closing(sqlite3.connect(database)) as connection, connection:
@@ -101,6 +109,17 @@ def mend(folder: Path) -> str | None:
     except sqlite3.Error as error:
         raise ToolchainError(f"{database}: cannot be read or mended: {error}") from error
     return old
+
+
+def _open(database: Path) -> sqlite3.Connection:
+    """For reading. Not as `mode=ro`: only a writer may roll back what a killed process left half written."""
+    return sqlite3.connect(f"file:{quote(str(database))}?mode=rw", uri=True)
+
+
+def _is_whole(connection: sqlite3.Connection) -> bool:
+    """Whether MLflow finished making its tables: a process killed at its first use leaves some, or none."""
+    found = {name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")}
+    return {*(table for table, _ in PATHS), "model_version_tags", "registered_model_aliases"} <= found
 
 
 def _moved_from(connection: sqlite3.Connection, folder: Path) -> str | None:

@@ -29,12 +29,12 @@ class Location:
 def locate(named: str | None, from_environment: str | None, embedded: Path) -> Location:
     """The registry to use; `named` and the environment may give a URL, a folder, or the embedded database's URI."""
     chosen = named or from_environment
-    if chosen is None:
+    if not chosen:  # an empty variable is an unset one
         return Location(folder=embedded)
     if chosen.startswith(("http://", "https://")):
         return Location(url=chosen.rstrip("/"))
     if chosen.startswith("sqlite:///") and chosen.endswith(f"/{DATABASE}"):
-        return Location(folder=Path(chosen.removeprefix("sqlite:///")).parent)
+        return Location(folder=Path(chosen.removeprefix("sqlite:///")).resolve().parent)
     if "://" in chosen:
         raise ConfigError(f"registry `{chosen}`: expected the URL of an MLflow server (http, https) or a folder")
     return Location(folder=Path(chosen).resolve())

@@ -45,7 +45,8 @@ class Manifest:
         found = [Entry(f["path"], f["size"], f["sha256"]) for f in self.document["targets"][target]["files"]]
         for entry in found:
             pure = PurePosixPath(entry.path)
-            if pure.is_absolute() or ".." in pure.parts or "\\" in entry.path or pure.parts[:2] != ("targets", target):
+            inside = pure.parts[:2] == ("targets", target) and len(pure.parts) > 2 and ".." not in pure.parts
+            if not inside or str(pure) != entry.path or "\\" in entry.path or not entry.path.isprintable():
                 raise IntegrityError(f"the manifest lists an unsafe path: `{entry.path}`; nothing was written there")
         return found
 
@@ -56,8 +57,11 @@ def parse(data: bytes) -> Manifest:
         document = json.loads(data)
         if document["schema"] != SCHEMA:
             raise IntegrityError(f"manifest schema `{document['schema']}`; this lockstep reads `{SCHEMA}`")
-        return Manifest(digest.of_bytes(data), document["name"], document)
-    except (ValueError, KeyError, TypeError) as error:
+        for target in document["targets"].values():
+            _ = [(str(f["path"]), int(f["size"]), str(f["sha256"])) for f in target["files"]]
+        _ = {name: (absent["found"], absent["why"]) for name, absent in document["absent"].items()}
+        return Manifest(digest.of_bytes(data), str(document["name"]), document)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise IntegrityError(f"the manifest is damaged: {error!r}") from error
 
 

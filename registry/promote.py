@@ -7,7 +7,7 @@ import re
 from compile.errors import ConfigError, ToolchainError
 from registry.embedded import Embedded
 from registry.location import Location
-from registry.publish import check_stored
+from registry.publish import check_served, check_stored
 from registry.reading import STATUS_TAG, Version, open_registry, resolve
 
 CHANNEL = re.compile(r"^[A-Za-z][A-Za-z0-9_-]*$")
@@ -16,7 +16,7 @@ RESERVED = re.compile(r"^(latest|v\d+)$", re.IGNORECASE)
 
 def promote(location: Location, name: str, which: str, channel: str) -> Version:
     """Point `channel` at a version (number, channel or digest) whose release passed."""
-    if not CHANNEL.match(channel) or RESERVED.match(channel):
+    if not CHANNEL.fullmatch(channel) or RESERVED.fullmatch(channel):
         raise ConfigError(
             f"channel `{channel}`: letters, digits, - and _; not `latest` and not `v1`, which MLflow keeps"
         )
@@ -26,6 +26,8 @@ def promote(location: Location, name: str, which: str, channel: str) -> Version:
         raise ConfigError(f"{name} version {version.number} is no release that passed; only those can be promoted")
     if isinstance(registry, Embedded):
         check_stored(registry, version)
+    else:
+        check_served(registry, version)
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 

@@ -66,6 +66,23 @@ def check_stored(registry: Embedded, version: Version) -> None:
                 raise IntegrityError(f"{error}{REPAIR}") from error
 
 
+def check_served(registry: Registry, version: Version) -> None:
+    """Fetch every file of a version and hash it against its manifest, and that against the digest."""
+    where = f"{version.name} version {version.number}"
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch) / "file"
+        registry.fetch(version, manifest.FILE, copy)
+        data = copy.read_bytes()
+        if digest.of_bytes(data) != version.digest:
+            raise IntegrityError(f"{where}: `manifest.json` was changed after publishing{REPAIR}")
+        for entry in _entries(manifest.parse(data)):
+            registry.fetch(version, entry.path, copy)
+            try:
+                manifest.check_file(copy, entry, where)
+            except IntegrityError as error:
+                raise IntegrityError(f"{error}{REPAIR}") from error
+
+
 REPAIR = ". To put the judged bytes back: `lockstep publish MODEL --repair`"
 
 
@@ -96,6 +113,8 @@ def _commit(location: Location, registry: Registry, release: Release, found: Ver
     version = _version_of(open_registry(location), release)
     if version is None:
         raise ToolchainError(f"the registry at {location} accepted the release and does not list it; publish again")
+    if found is not None:
+        _verify_stored(open_registry(location), version, release)
     return Published(version, created=found is None)
 
 

@@ -45,6 +45,7 @@ def pull(registry: Registry, wanted: str, target: str, folder: Path) -> Pulled:
         raise IntegrityError(f"{name} version {version.number} was not published by lockstep: it carries no digest")
     if _is_here(folder, version, target):
         return Pulled(folder, name, version.number, version.digest, target, fetched=False)
+    folder = Path(os.path.abspath(folder))
     _refuse_strange(folder)
     part = folder.with_name(f".{folder.name}.part-{os.getpid()}")
     shutil.rmtree(part, ignore_errors=True)
@@ -73,8 +74,7 @@ def _fetch(registry: Registry, version: Version, target: str, part: Path) -> Non
         registry.fetch(version, entry.path, part / entry.path)
         manifest.check_file(part / entry.path, entry, f"{version.name} version {version.number}")
     (part / SUMS).write_text(sums(promised, target))
-    about = {"name": version.name, "version": version.number, "digest": version.digest, "target": target}
-    (part / RELEASE).write_text(json.dumps(about, indent=1, sort_keys=True) + "\n")
+    (part / RELEASE).write_text(about_release(promised, version.number, target))
 
 
 def check_target(promised: Manifest, target: str) -> None:
@@ -88,6 +88,12 @@ def check_target(promised: Manifest, target: str) -> None:
         f"{promised.name}: no target `{target}` in this release; it has {', '.join(promised.targets)}"
         f"{nearest(target, promised.targets)}"
     )
+
+
+def about_release(promised: Manifest, version: int, target: str) -> str:
+    """The text of `release.json`."""
+    about = {"name": promised.name, "version": version, "digest": promised.digest, "target": target}
+    return json.dumps(about, indent=1, sort_keys=True) + "\n"
 
 
 def sums(promised: Manifest, target: str) -> str:
@@ -112,7 +118,9 @@ def _refuse_strange(folder: Path) -> None:
     """Replace what lockstep pulled before; never somebody's own files."""
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise ConfigError(f"{folder}: is not a folder; name another one with --to")
-    if folder.exists() and any(folder.iterdir()) and not (folder / RELEASE).is_file():
+    found = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    ours = {RELEASE, SUMS, manifest.FILE}
+    if found and (len(found & ours) < 2 or found - ours - {"targets"}):
         raise ConfigError(f"{folder}: holds files that lockstep did not pull; name an empty or a new folder with --to")
 
 

@@ -49,6 +49,10 @@ def assemble(line: Line, outcomes: Sequence[Outcome]) -> Release:
     problems = [f"{o.name}: {why_not(o, policy)}" for o in outcomes if o.use.required and why_not(o, policy)]
     if problems:
         raise ConfigError("nothing was published: " + "; ".join(problems))
+    if all(why_not(o, policy) for o in outcomes):
+        raise ConfigError(
+            "nothing was published: no target is fit; " + "; ".join(str(why_not(o, policy)) for o in outcomes)
+        )
     inputs = {f"verdict on {o.name}": o.judged.digest for o in outcomes if o.judged is not None}
     inputs |= {f"artifact of {o.name}": o.built.digest for o in outcomes if o.built is not None}
     inputs |= {
@@ -79,6 +83,14 @@ def why_not(outcome: Outcome, policy: Policy) -> str | None:
     return f"{outcome.status} ({worst[0] if worst else 'not judged'})"
 
 
+def _found(outcome: Outcome) -> str:
+    """Why a target is absent, without the figures and paths that another run of the same inputs would not give again."""
+    metrics = [
+        f"{f['metric']} against {f['against']}" for f in outcome.verdict.get("findings", []) if f["status"] != "PASS"
+    ]
+    return f"{outcome.status}: {', '.join(dict.fromkeys(metrics))}" if metrics else outcome.status
+
+
 def _write(line: Line, going: Sequence[Outcome], absent: Sequence[Outcome], made: Path) -> None:
     files, evidence = made / "files", made / "evidence"
     evidence.mkdir(parents=True)
@@ -92,8 +104,10 @@ def _write(line: Line, going: Sequence[Outcome], absent: Sequence[Outcome], made
         "policy": {"name": line.config.policy, "digest": policy.digest},
         "tools": tools(line),
         "targets": targets,
-        "absent": {o.name: {"status": o.status, "why": o.use.why, "found": why_not(o, policy)} for o in absent},
+        "absent": {o.name: {"status": o.status, "why": o.use.why, "found": _found(o)} for o in absent},
     }
+    reasons = {o.name: why_not(o, policy) for o in absent}
+    (evidence / "absent.json").write_text(json.dumps(reasons, indent=1, sort_keys=True))
     (files / manifest.FILE).write_bytes(digest.canonical_json(document))
 
 

@@ -17,7 +17,8 @@ import requests
 from compile.errors import ToolchainError
 from registry.reading import Version
 
-TIMEOUT_S = 30
+TIMEOUT_S = (5, 30)
+"""To connect, and between two pieces of an answer."""
 PROXY = "mlflow-artifacts:"
 CHUNK_BYTES = 1 << 20
 

@@ -1,7 +1,8 @@
 """A pulled folder against its own promises: files against the manifest, the manifest against the digest.
 
 Everything that lies there must be promised, and everything promised must lie there. Law: changing, adding or
-removing any byte of a pulled folder makes `verify` refuse it.
+removing any byte of a pulled folder makes `verify` refuse it, but for the version number in `release.json`: that is
+the registry's name for the release, and no digest covers it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from compile import digest
 from compile.errors import ConfigError, IntegrityError
 from registry import manifest
-from registry.pull import RELEASE, SUMS, check_target, sums
+from registry.pull import RELEASE, SUMS, about_release, check_target, sums
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,8 @@ def verify(folder: Path) -> Verified:
     check_target(promised, target)
     if promised.name != about["name"]:
         raise IntegrityError(f"{folder}: `release.json` speaks of {about['name']}, the manifest of {promised.name}")
+    if _read(folder, RELEASE) != about_release(promised, int(str(about["version"])), target).encode():
+        raise IntegrityError(f"{folder}: `release.json` is not as it was written; pull the release again")
     entries = promised.entries(target)
     for entry in entries:
         manifest.check_file(folder / entry.path, entry, str(folder))
@@ -74,5 +77,5 @@ def _refuse_additions(folder: Path, promised: set[str]) -> None:
         name = path.relative_to(folder).as_posix()
         if path.is_symlink():
             raise IntegrityError(f"{folder}: `{name}` is a link; a release has none")
-        if path.is_file() and name not in promised:
+        if not path.is_dir() and name not in promised:
             raise IntegrityError(f"{folder}: `{name}` is not part of the release; take it out or pull again")

@@ -42,7 +42,7 @@ def build(job):
     name, trt, missing = find()
     if trt is None:
         raise job.Unavailable(*missing)
-    logger = trt.Logger(trt.Logger.WARNING)
+    logger = listener(trt)
     builder = trt.Builder(logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
@@ -55,7 +55,7 @@ def build(job):
     capabilities = declare(trt, config, name, job.options.get("compute_capabilities", []))
     engine = builder.build_serialized_network(network, config)
     if engine is None:
-        raise RuntimeError("TensorRT gave no engine; the log says why")
+        raise RuntimeError(f"TensorRT gave no engine: {'; '.join(logger.errors)}")
     (job.artifact / "model.engine").write_bytes(bytes(memoryview(engine)))
     return {
         "entry": "model.engine",
@@ -63,6 +63,23 @@ def build(job):
         "layers": [],
         "effective": {"precision": job.precision, "compute_capabilities": capabilities, "strongly_typed": True},
     }
+
+
+def listener(trt):
+    """A logger that keeps the errors, for the message."""
+
+    class Listener(trt.ILogger):
+        def __init__(self):
+            trt.ILogger.__init__(self)
+            self.errors = []
+
+        def log(self, severity, text):
+            if severity <= trt.ILogger.Severity.WARNING:
+                print(f"[{severity.name}] {text}", flush=True)
+            if severity <= trt.ILogger.Severity.ERROR:
+                self.errors.append(text)
+
+    return Listener()
 
 
 def profile(builder, job):

@@ -1,0 +1,93 @@
+"""Rows of the bench as a terminal table, as JSON and as a page of the documentation."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+from rich.table import Table
+
+from bench.bars import Row
+from bench.contest import Contest
+
+PACKAGES = ("torch", "onnx", "onnxruntime", "openvino", "neural-compressor", "nncf")
+PREAMBLE = """# Bench
+
+`make bench` writes this page. Every latency is taken on one thread, in rounds that hold every contestant in a new
+random order; a figure is the geometric mean of the rounds' ratios, ours over theirs, with Student's 95 % interval.
+Below 1 is better for lockstep. *met*: the whole interval is within the bar; *missed*: none of it; *undecided*: the
+interval holds the bar. All contestants start from the same float graph and see the same calibration data;
+`quantize_static` is set as its documentation advises for this CPU (uint8 activations, int8 weights, per channel),
+and once more as it comes. Agreement is with the float model on data that nobody calibrated on.
+"""
+
+
+def machine() -> dict[str, str]:
+    """What the figures depend on besides the code."""
+    return {"cpu": cpu_model(), "python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+
+
+def cpu_model() -> str:
+    """The processor's name with the integer instructions it has."""
+    facts = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    names = [line.split(":", 1)[1].strip() for line in facts.splitlines() if line.startswith("model name")]
+    flags = [flag for flag in ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8") if f" {flag}" in facts]
+    return f"{names[0] if names else platform.processor()} ({', '.join(flags)})"
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """For the terminal."""
+    made = Table(title="lockstep bench, one thread", title_justify="left")
+    for heading in ("model", "runtime", "what", "value", "95 % interval", "bar", "verdict"):
+        made.add_column(heading, no_wrap=heading != "model")
+    colours = {"met": "green", "missed": "red", "undecided": "yellow"}
+    for row in rows:
+        made.add_row(*cells(row)[:-1], f"[{colours[row.verdict]}]{row.verdict}[/]")
+    return made
+
+
+def cells(row: Row) -> list[str]:
+    """One row as text."""
+    value = row.value
+    exact = value.low == value.high
+    digits = 4 if "osine" in row.what or "agreement" in row.what else 3
+    interval = "exact" if exact else f"{value.low:.3f} – {value.high:.3f}"
+    return [row.case, row.runtime, row.what, f"{value.value:.{digits}f}", interval, row.limit, row.verdict]
+
+
+def write(rows: Sequence[Row], contests: Sequence[Contest], results: Path, page: Path) -> None:
+    """`results.json` with everything measured, and the page with the verdicts."""
+    document = {
+        "machine": machine(),
+        "rows": [asdict(row) for row in rows],
+        "contests": [asdict(contest) for contest in contests],
+    }
+    results.write_text(json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    page.write_text("\n".join([PREAMBLE, *markdown(rows), "", *standings(contests), "", *versions()]) + "\n")
+
+
+def markdown(rows: Sequence[Row]) -> list[str]:
+    """The verdicts."""
+    lines = ["| model | runtime | what | value | 95 % interval | bar | verdict |", "|---|---|---|---|---|---|---|"]
+    return lines + ["| " + " | ".join(cells(row)) + " |" for row in rows]
+
+
+def standings(contests: Sequence[Contest]) -> list[str]:
+    """Every contestant's own figures."""
+    lines = ["## Contestants", "", "| model | runtime | contestant | ms | agreement: mean, worst | kB |", "|---|---|---|---|---|---|"]
+    for contest in contests:
+        for name, one in contest.standings.items():
+            lines.append(
+                f"| {contest.case} | {contest.runtime} | {name} | {one.latency_s * 1e3:.3f} "
+                f"| {one.agreement:.4f}, {one.worst:.4f} | {one.size_bytes / 1e3:,.0f} |"
+            )
+    return lines
+
+
+def versions() -> list[str]:
+    """The machine, as a list."""
+    return ["## Machine", "", *(f"- {name}: {value}" for name, value in machine().items())]
