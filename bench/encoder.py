@@ -48,9 +48,7 @@ class SelfAttention(nn.Module):
     def forward(self, states: Tensor, bias: Tensor) -> Tensor:
         batch, length, _ = states.shape
         heads = (batch, length, HEADS, HIDDEN // HEADS)
-        query, key, value = (
-            layer(states).view(heads).transpose(1, 2) for layer in (self.query, self.key, self.value)
-        )
+        query, key, value = (layer(states).view(heads).transpose(1, 2) for layer in (self.query, self.key, self.value))
         mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         result: Tensor = self.output(mixed.transpose(1, 2).reshape(batch, length, HIDDEN))
         return result

@@ -21,15 +21,17 @@ ROUND_S = 0.04
 
 
 @dataclass(frozen=True, slots=True)
-class Ratio:
-    """A paired ratio of latencies and its two-sided 95 % interval."""
+class Estimate:
+    """A figure and its two-sided 95 % interval; all three equal where it is exact."""
 
     value: float
     low: float
     high: float
 
 
-def interleaved(contestants: Mapping[str, Callable[[], object]], *, rounds: int, seed: int = 0) -> dict[str, np.ndarray]:
+def interleaved(
+    contestants: Mapping[str, Callable[[], object]], *, rounds: int, seed: int = 0
+) -> dict[str, np.ndarray]:
     """Seconds per call of each contestant in each round."""
     calls = {name: calls_in_a_round(call) for name, call in contestants.items()}
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
@@ -63,13 +65,22 @@ def timed(call: Callable[[], object], count: int) -> float:
     return float(np.median(seconds))
 
 
-def paired_ratio(ours: np.ndarray, theirs: np.ndarray) -> Ratio:
+def paired_ratio(ours: np.ndarray, theirs: np.ndarray) -> Estimate:
     """The geometric mean of the rounds' ratios, with Student's interval on their logarithms."""
-    logs = np.log(ours / theirs)
-    mean, half = float(logs.mean()), 0.0
-    if len(logs) > 1:
-        half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(logs) - 1) * stats.sem(logs))
-    return Ratio(float(np.exp(mean)), float(np.exp(mean - half)), float(np.exp(mean + half)))
+    logs = mean_of(np.log(ours / theirs))
+    return Estimate(float(np.exp(logs.value)), float(np.exp(logs.low)), float(np.exp(logs.high)))
+
+
+def paired_difference(ours: np.ndarray, theirs: np.ndarray) -> Estimate:
+    """The mean of the samples' differences, with Student's interval."""
+    return mean_of(ours - theirs)
+
+
+def mean_of(values: np.ndarray) -> Estimate:
+    """A mean with Student's interval."""
+    mean = float(values.mean())
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * stats.sem(values)) if len(values) > 1 else 0.0
+    return Estimate(mean, mean - half, mean + half)
 
 
 def typical(seconds: np.ndarray) -> float:

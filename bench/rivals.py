@@ -27,8 +27,12 @@ def onnxruntime_static(
     with quiet():
         quantize_static(
             copy.deepcopy(graph),  # it moves the weights of what it is given out to a file
-            written, reader, quant_format=QuantFormat.QDQ, per_channel=True,
-            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+            written,
+            reader,
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
             op_types_to_quantize=None if operators is None else list(operators),
         )
     return written
@@ -43,7 +47,9 @@ def onnxruntime_defaults(
     reader = Reader([value.name for value in graph.graph.input], calibration)
     with quiet():
         quantize_static(
-            copy.deepcopy(graph), written, reader,
+            copy.deepcopy(graph),
+            written,
+            reader,
             op_types_to_quantize=None if operators is None else list(operators),
         )
     return written

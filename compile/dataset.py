@@ -142,7 +142,7 @@ def _raw(project: Project, data: DataConfig, part: str) -> Iterator[Batch]:
 def load_npz(path: Path, part: str) -> Batch:
     """Every array of an `.npz`; object arrays (pickles) are refused unread."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except FileNotFoundError as error:
         raise ConfigError(f"{part}: no such file: {path}") from error

@@ -5,6 +5,7 @@ Arrays in, arrays out, rows first. One function per question, by the task's kind
 
 from __future__ import annotations
 
+import math
 from typing import Any, assert_never
 
 import numpy as np
@@ -28,9 +29,9 @@ def answers(kind: TaskKind, output: Array) -> Array:
         case "sequence":
             return np.argmax(output, axis=-1) if output.ndim == 3 else output
         case "binary_score":
-            return _score(output.reshape(len(output), -1))
+            return _score(_flat(output))
         case "regression" | "embedding" | "none":
-            return output.reshape(len(output), -1)
+            return _flat(output)
         case _:
             assert_never(kind)
 
@@ -71,6 +72,11 @@ def correct(task: TaskConfig, found: Array, labels: Array) -> Flags | None:
             assert_never(task.kind)
 
 
+def _flat(output: Array) -> Array:
+    """One line of numbers a row, also where there are no rows."""
+    return output.reshape(len(output), math.prod(output.shape[1:]))
+
+
 def _score(columns: Array) -> Array:
     """The score of each row: the only column, or the second of two (the positive class)."""
     if columns.shape[1] > 2:
@@ -83,7 +89,7 @@ def _score(columns: Array) -> Array:
 
 def _whole_rows(flags: Flags) -> Flags:
     """A row holds where all of it does: rows are what is counted, whatever lies in them."""
-    return np.asarray(flags.reshape(len(flags), -1).all(axis=1))
+    return np.asarray(_flat(flags).all(axis=1))
 
 
 def _fitted(labels: Array, found: Array) -> Array:

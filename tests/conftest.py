@@ -17,7 +17,7 @@ import pytest
 
 REPOSITORY = Path(__file__).parent.parent
 
-MODEL = '''
+MODEL = """
 import torch
 from torch import nn
 
@@ -25,7 +25,7 @@ from torch import nn
 def build():
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 4))
-'''
+"""
 
 CONFIG = """
 source: {builder: tiny.model:build, weights: tiny/weights.safetensors}

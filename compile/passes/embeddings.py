@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     import onnx
     import onnx_ir as ir
 
-SMALLEST_TABLE = 16_384
-"""Numbers in a table below which the extra nodes cost more than the bytes are worth."""
+SMALLEST_SHARE = 0.05
+"""Of all numbers stored in the model; a smaller table (positions, types) saves too few bytes for its rounding."""
 
 LARGEST_INT8 = 127
 
@@ -27,19 +27,21 @@ def store_embeddings_as_int8(model: onnx.ModelProto) -> onnx.ModelProto:
     from compile.graph import clean
 
     graph = ir.from_proto(model)
-    tables = [node for node in graph.graph if node.op_type == "Gather" and is_table(node)]
+    stored = sum(value.const_value.size for value in graph.graph.initializers.values() if value.const_value is not None)
+    least = SMALLEST_SHARE * stored
+    tables = [node for node in graph.graph if node.op_type == "Gather" and is_table(node, least)]
     for node in tables:
         look_up_rows(graph.graph, node)
     return clean(ir.to_proto(graph)) if tables else model
 
 
-def is_table(node: ir.Node) -> bool:
-    """Whether a Gather looks rows up in a stored float table of two axes."""
+def is_table(node: ir.Node, least: float) -> bool:
+    """Whether a Gather looks rows up in a stored float table of two axes and no fewer numbers than `least`."""
     table = node.inputs[0]
     if table is None or table.const_value is None or node.attributes.get_int("axis", 0) != 0:
         return False
     weights = table.const_value
-    return weights.dtype.name == "FLOAT" and len(weights.shape) == 2 and weights.size >= SMALLEST_TABLE
+    return weights.dtype.name == "FLOAT" and len(weights.shape) == 2 and weights.size >= least
 
 
 def look_up_rows(graph: ir.Graph, node: ir.Node) -> None:

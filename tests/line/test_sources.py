@@ -61,7 +61,7 @@ def build():
     return Encoder()
 '''
 
-ENCODER_DATA = '''
+ENCODER_DATA = """
 import numpy as np
 
 
@@ -82,13 +82,16 @@ def suite():
 def calibration():
     for batch in rows(2, 4):
         yield {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
-'''
+"""
 
 
 def test_transformer_with_two_int64_inputs_and_dynamic_length_from_functions_and_a_checkpoint(tmp_path: Path) -> None:
     import torch
 
-    root = new_project(tmp_path / "p", "encoder", """
+    root = new_project(
+        tmp_path / "p",
+        "encoder",
+        """
 source: {builder: mine.model:build, weights: mine/weights.pt}
 inputs:
   input_ids: {dtype: int64, shape: [batch, sequence]}
@@ -102,14 +105,19 @@ calibration: {function: "mine.data:calibration"}
 task: {kind: classification}
 baseline: [cloud-cpu-onnxruntime]
 targets: [cloud-cpu-onnxruntime, edge-x86-openvino-fp32, cloud-gpu-tensorrt-int8]
-""")
+""",
+    )
     (root / "mine" / "model.py").write_text(ENCODER)
     (root / "mine" / "data.py").write_text(ENCODER_DATA)
     scope: dict[str, Any] = {}
     exec(ENCODER, scope)
     torch.save(scope["build"]().state_dict(), root / "mine" / "weights.pt")
     found = statuses(root, "encoder")
-    assert found == {"cloud-cpu-onnxruntime": "PASS", "edge-x86-openvino-fp32": "PASS", "cloud-gpu-tensorrt-int8": "DEFERRED"}
+    assert found == {
+        "cloud-cpu-onnxruntime": "PASS",
+        "edge-x86-openvino-fp32": "PASS",
+        "cloud-gpu-tensorrt-int8": "DEFERRED",
+    }
 
     (root / "mine" / "data.py").write_text(ENCODER_DATA.replace("rows(1, 12)", "rows(3, 12)"))
     why = json_of(run_in(root, "why", "encoder", "--json"))["would_run"]
@@ -127,8 +135,14 @@ def write_ocr(path: Path) -> None:
         scale = 1 / np.sqrt(np.prod(shape[1:]))
         return numpy_helper.from_array((rng.standard_normal(shape) * scale).astype(np.float32), name)
 
-    initializers = [weight("c1", 8, 1, 3, 3), weight("c2", 16, 8, 3, 3), weight("w", 1, 128, 16), weight("r", 1, 128, 32),
-                    weight("head", 32, 20), numpy_helper.from_array(np.array([2]), "two")]
+    initializers = [
+        weight("c1", 8, 1, 3, 3),
+        weight("c2", 16, 8, 3, 3),
+        weight("w", 1, 128, 16),
+        weight("r", 1, 128, 32),
+        weight("head", 32, 20),
+        numpy_helper.from_array(np.array([2]), "two"),
+    ]
     nodes = [
         helper.make_node("Conv", ["image", "c1"], ["a"], "conv1", pads=[1, 1, 1, 1], strides=[2, 2]),
         helper.make_node("Relu", ["a"], ["b"]),
@@ -142,8 +156,12 @@ def write_ocr(path: Path) -> None:
     ]
     initializers.append(numpy_helper.from_array(np.array([1]), "one"))
     graph = helper.make_graph(
-        nodes, "ocr", [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 1, 32, "W"])],
-        [helper.make_tensor_value_info("symbols", TensorProto.FLOAT, ["N", "T", 20])], initializers)
+        nodes,
+        "ocr",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 1, 32, "W"])],
+        [helper.make_tensor_value_info("symbols", TensorProto.FLOAT, ["N", "T", 20])],
+        initializers,
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.checker.check_model(model)
     onnx.save(model, path)
@@ -171,7 +189,10 @@ def answer(outputs):
 
 
 def test_recognizer_that_exists_only_as_onnx_with_dynamic_width(tmp_path: Path) -> None:
-    root = new_project(tmp_path / "p", "ocr", """
+    root = new_project(
+        tmp_path / "p",
+        "ocr",
+        """
 source: {onnx: mine/ocr.onnx}
 inputs:
   image: {dtype: float32, shape: [batch, 1, 32, width]}
@@ -184,7 +205,8 @@ suite: {function: "mine.data:suite"}
 task: {kind: sequence, postprocess: "mine.data:answer"}
 baseline: [cloud-cpu-onnxruntime]
 targets: [cloud-cpu-onnxruntime, edge-x86-openvino-fp32]
-""")
+""",
+    )
     write_ocr(root / "mine" / "ocr.onnx")
     (root / "mine" / "data.py").write_text(OCR_DATA)
     assert statuses(root, "ocr") == {"cloud-cpu-onnxruntime": "PASS", "edge-x86-openvino-fp32": "PASS"}
@@ -194,7 +216,10 @@ def test_classifier_with_int32_input_and_two_outputs(tmp_path: Path) -> None:
     import torch
     from safetensors.torch import save_file
 
-    root = new_project(tmp_path / "p", "codes", """
+    root = new_project(
+        tmp_path / "p",
+        "codes",
+        """
 source: {builder: mine.model:build, weights: mine/weights.safetensors}
 inputs:
   codes: {dtype: int32, shape: [batch, 12]}
@@ -205,8 +230,9 @@ suite: {npz: mine/suite.npz}
 task: {kind: classification, output: scores}
 baseline: [cloud-cpu-onnxruntime]
 targets: [cloud-cpu-onnxruntime, edge-x86-openvino-fp32]
-""")
-    code = '''
+""",
+    )
+    code = """
 import torch
 from torch import nn
 
@@ -225,7 +251,7 @@ class Codes(nn.Module):
 def build():
     torch.manual_seed(1)
     return Codes()
-'''
+"""
     (root / "mine" / "model.py").write_text(code)
     scope: dict[str, Any] = {}
     exec(code, scope)
@@ -249,7 +275,7 @@ baseline: [cloud-cpu-onnxruntime]
 targets: [cloud-cpu-onnxruntime]
 """
 
-LOG_MODELS = '''
+LOG_MODELS = """
 import sys
 import mlflow, numpy as np, onnx, torch
 sys.path.insert(0, ".")
@@ -263,7 +289,7 @@ model = build().eval()
 batch = torch.export.Dim("batch", min=1, max=64)
 mlflow.pytorch.log_model(model, name="program", registered_model_name="program", input_example=x, serialization_format="pt2")
 mlflow.pytorch.log_model(model, name="pickled", registered_model_name="pickled", serialization_format="pickle")
-'''
+"""
 
 
 @pytest.fixture(scope="module")
@@ -275,7 +301,9 @@ def logged(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("logged") / "project"
     shutil.copytree(built, root)
     uri = f"sqlite:///{root}/.lockstep/registry/mlflow.db"
-    done = subprocess.run([sys.executable, "-c", LOG_MODELS, uri], cwd=root, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", LOG_MODELS, uri], cwd=root, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return root
 
@@ -295,7 +323,8 @@ def test_builder_with_the_weights_of_a_logged_program(logged: Path) -> None:
 
 def test_pickled_mlflow_model_is_refused_unread(logged: Path) -> None:
     (logged / "configs" / "models" / "from-pickle.yaml").write_text(
-        MLFLOW_CONFIG.format(uri="models:/pickled/1", builder=""))
+        MLFLOW_CONFIG.format(uri="models:/pickled/1", builder="")
+    )
     done = run_in(logged, "check", "from-pickle")
     assert done.returncode == 2
     assert "pickle" in done.stderr
@@ -304,7 +333,8 @@ def test_pickled_mlflow_model_is_refused_unread(logged: Path) -> None:
 
 def test_moving_mlflow_alias_is_refused(logged: Path) -> None:
     (logged / "configs" / "models" / "from-alias.yaml").write_text(
-        MLFLOW_CONFIG.format(uri="models:/graph@production", builder=""))
+        MLFLOW_CONFIG.format(uri="models:/graph@production", builder="")
+    )
     done = run_in(logged, "check", "from-alias")
     assert done.returncode == 2
     assert "which moves" in done.stderr

@@ -1,0 +1,119 @@
+"""Data at the door: what does not fit the signature never reaches a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from compile.config import DataConfig, ModelFile
+from compile.dataset import batches_of, columns_of, read, refuse_leakage, write
+from compile.errors import ConfigError
+from compile.project import Project
+
+
+def model(**more: object) -> ModelFile:
+    document = {
+        "source": {"onnx": "m.onnx"},
+        "inputs": {"x": {"dtype": "float32", "shape": ["batch", 2]}},
+        "outputs": {"y": {"dtype": "float32", "shape": ["batch", 1]}},
+        "suite": {"npz": "s.npz"},
+        "task": {"kind": "none"},
+        "targets": ["t"],
+    }
+    return ModelFile.model_validate(document | more)
+
+
+def read_npz(tmp_path: Path, config: ModelFile | None = None, **arrays: np.ndarray) -> tuple[list, dict]:  # type: ignore[type-arg]
+    np.savez(tmp_path / "s.npz", **arrays)
+    return read(Project(tmp_path), config or model(), DataConfig(npz="s.npz"), "suite")
+
+
+X = np.arange(10, dtype=np.float32).reshape(5, 2)
+
+
+def test_labels_id_group_and_metadata_become_columns(tmp_path: Path) -> None:
+    _, columns = read_npz(
+        tmp_path, x=X, labels=np.arange(5), id=np.arange(5), light=np.array(list("abcde")), other=np.eye(5)
+    )
+    assert sorted(columns) == ["id", "labels", "light"]
+
+
+@pytest.mark.parametrize(
+    ("array", "complaint"),
+    [
+        (X.astype(np.float64), "found dtype float64; expected float32"),
+        (np.ones((5, 3), np.float32), r"found shape \(5, 3\)"),
+        (np.ones((0, 2), np.float32), "found no rows"),
+        (np.array([[1, np.nan]], np.float32), r"found nan at \[0, 1\]"),
+        (np.array([[np.inf, 1]], np.float32), r"found inf at \[0, 0\]"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(tmp_path: Path, array: np.ndarray, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        read_npz(tmp_path, x=array)
+
+
+def test_missing_input_names_what_was_found(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no array for the input `x`; found z"):
+        read_npz(tmp_path, z=X)
+
+
+def test_labels_of_another_length_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="`labels` has 4 entries; expected one for each of 5 rows"):
+        read_npz(tmp_path, x=X, labels=np.arange(4))
+
+
+def test_pickled_arrays_are_refused_unread(tmp_path: Path) -> None:
+    np.savez(tmp_path / "s.npz", x=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(ConfigError, match="cannot be read as plain arrays"):
+        read(Project(tmp_path), model(), DataConfig(npz="s.npz"), "suite")
+
+
+def test_damaged_npz_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "s.npz", x=X)
+    data = (tmp_path / "s.npz").read_bytes()
+    (tmp_path / "s.npz").write_bytes(data[: len(data) // 2])
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read(Project(tmp_path), model(), DataConfig(npz="s.npz"), "suite")
+
+
+def test_batches_come_back_in_row_order(tmp_path: Path) -> None:
+    config = model()
+    batches, columns = read_npz(tmp_path, config, x=X, labels=np.arange(5))
+    write(tmp_path, config.signature, batches, columns, 2)
+    assert [len(b["x"]) for b in batches_of(tmp_path)] == [2, 2, 1]
+    np.testing.assert_array_equal(np.concatenate([b["x"] for b in batches_of(tmp_path)]), X)
+    np.testing.assert_array_equal(columns_of(tmp_path)["row"], np.arange(5))
+
+
+def test_streams_run_side_by_side_and_rows_lead_back(tmp_path: Path) -> None:
+    """Groups a, b, a, b, a: batch t holds frame t of every group that is still going."""
+    config = model(
+        inputs={"x": {"dtype": "float32", "shape": ["batch", 2]}, "h": {"dtype": "float32", "shape": ["batch", 1]}},
+        outputs={"y": {"dtype": "float32", "shape": ["batch", 1]}, "hn": {"dtype": "float32", "shape": ["batch", 1]}},
+        state={"h": "hn"},
+    )
+    batches, columns = read_npz(tmp_path, config, x=X, group=np.array(list("ababa")))
+    write(tmp_path, config.signature, batches, columns, 64)
+    frames = [np.load(p) for p in sorted((tmp_path / "batches").glob("*.npz"))]
+    assert [f["stream"].tolist() for f in frames] == [[0, 1], [0, 1], [0]]
+    rows = columns_of(tmp_path)["row"]
+    assert rows.tolist() == [0, 1, 2, 3, 4]
+    np.testing.assert_array_equal(np.concatenate([f["x"] for f in frames]), X[rows])
+
+
+def folder_of(tmp_path: Path, name: str, x: np.ndarray) -> Path:
+    place = tmp_path / name
+    place.mkdir()
+    write(place, model().signature, [{"x": x}], {}, 2)
+    return place
+
+
+def test_a_calibration_row_from_the_suite_is_leakage(tmp_path: Path) -> None:
+    suite, clean = folder_of(tmp_path, "suite", X), folder_of(tmp_path, "clean", X + 100)
+    refuse_leakage(suite, clean, model().signature)
+    leaky = folder_of(tmp_path, "leaky", np.concatenate([X + 100, X[3:4]]))
+    with pytest.raises(ConfigError, match=r"1 of its rows are also in the evaluation suite \(calibration rows 5\)"):
+        refuse_leakage(suite, leaky, model().signature)

@@ -1,0 +1,126 @@
+"""A policy is refused where a limit of it could never bite, or never pass, or says no reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from compile.errors import ConfigError
+from compile.project import Project
+from parity.policy import Policy, load_policy
+from tests.conftest import REPOSITORY
+
+SPEED = "  - {metric: latency_ratio, at_most: 1.0, precision: [int8], why: slower has no reason to exist}\n"
+AGREEMENT = "  - {metric: agreement, at_least: 0.98, why: one request in fifty is bearable}\n"
+
+
+def read(folder: Path, text: str) -> Policy:
+    (folder / "configs" / "policies").mkdir(parents=True)
+    (folder / "configs" / "policies" / "mine.yaml").write_text(text)
+    return load_policy(Project(folder), "mine")
+
+
+def refused(folder: Path, text: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        read(folder, text)
+    return str(caught.value)
+
+
+def test_the_shipped_policy_is_accepted_and_every_limit_says_why() -> None:
+    policy = load_policy(Project(REPOSITORY), "default")
+    assert {limit.metric for limit in policy.limits} >= {"float_error", "sqnr_db", "agreement", "correct"}
+    assert all(len(limit.why) > 20 for limit in policy.limits)
+    assert policy.allows_deferred("cloud-gpu-tensorrt-fp16")
+    assert not policy.allows_deferred("edge-x86-openvino")
+
+
+def test_a_sound_policy_is_read_as_written(tmp_path: Path) -> None:
+    policy = read(tmp_path, f"limits:\n{AGREEMENT}{SPEED}")
+    assert [(limit.metric, limit.sense, limit.threshold) for limit in policy.limits] == [
+        ("agreement", "at_least", 0.98),
+        ("latency_ratio", "at_most", 1.0),
+    ]
+
+
+def test_a_margin_binds_the_difference_from_below(tmp_path: Path) -> None:
+    policy = read(tmp_path, f"limits:\n  - {{metric: correct, margin: 0.01, why: one point is bearable}}\n{SPEED}")
+    assert (policy.limits[0].sense, policy.limits[0].threshold) == ("at_least", -0.01)
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [
+        "{metric: agreement, at_least: 0, why: anything goes here}",
+        "{metric: agreement, at_least: 1, why: never a different answer}",
+        "{metric: agreement, at_least: 1.5, why: better than perfect}",
+        "{metric: agreement, at_least: -0.5, why: anything goes here}",
+        "{metric: agreement, at_least: .nan, why: not even a number}",
+        "{metric: agreement, at_most: 0.98, why: the wrong direction}",
+        "{metric: agreement, margin: 0.01, why: a margin of nothing}",
+        "{metric: agreement, why: no bound at all}",
+        "{metric: agreement, at_least: 0.9, at_most: 0.99, why: two bounds at once}",
+        "{metric: correct, margin: 0, why: no loss can be proven}",
+        "{metric: correct, margin: 1, why: every loss is fine}",
+        "{metric: correct, margin: -0.01, why: a gain is demanded}",
+        "{metric: correct, at_least: 0.9, why: that is no margin}",
+        "{metric: float_error, at_most: .inf, why: anything goes here}",
+        "{metric: float_error, at_most: .nan, why: not even a number}",
+        "{metric: float_error, at_most: 0, why: nothing is this exact}",
+        "{metric: sqnr_db, at_least: 0, why: as much noise as signal}",
+        "{metric: sqnr_db, at_least: -.inf, why: anything goes here}",
+        "{metric: sqnr_db, at_least: 15, precision: [], why: binds no precision}",
+        "{metric: sqnr_db, at_least: 15, against: [float], why: the wrong side}",
+        "{metric: size_ratio, at_most: 0.5, precision: [float32], why: float has no twin}",
+        "{metric: agreement, at_least: 0.98, confidence: 0.3, why: less than a coin}",
+        "{metric: agreement, at_least: 0.98, confidence: 1, why: nothing is certain}",
+        "{metric: agreement, at_least: 0.98, why: short}",
+        "{metric: agreement, at_least: 0.98}",
+        "{metric: accuracy, at_least: 0.98, why: no such metric here}",
+    ],
+)
+def test_a_limit_that_cannot_bite_or_cannot_pass_is_refused(tmp_path: Path, limit: str) -> None:
+    message = refused(tmp_path, f"limits:\n  - {limit}\n{SPEED}")
+    assert "mine.yaml:2" in message
+
+
+def test_a_limit_without_a_why_is_told_so(tmp_path: Path) -> None:
+    assert "`limits.0.why` is missing" in refused(
+        tmp_path, f"limits:\n  - {{metric: agreement, at_least: 0.9}}\n{SPEED}"
+    )
+
+
+def test_no_limits_at_all_are_refused(tmp_path: Path) -> None:
+    assert "limits" in refused(tmp_path, "limits: []\n")
+
+
+def test_an_unknown_key_is_answered_with_the_nearest_one(tmp_path: Path) -> None:
+    message = refused(tmp_path, f"limits:\n  - {{metric: agreement, at_leest: 0.9, why: one in ten is fine}}\n{SPEED}")
+    assert "at_leest" in message
+    assert "did you mean `at_least`?" in message
+
+
+@pytest.mark.parametrize(
+    "speed",
+    [
+        "",
+        "  - {metric: latency_ratio, at_most: 1.5, precision: [int8], why: half as slow again}\n",
+        "  - {metric: latency_ratio, at_most: 1.0, precision: [float16], why: float has no twin}\n",
+    ],
+)
+def test_int8_without_a_limit_that_keeps_it_from_being_slower_is_refused(tmp_path: Path, speed: str) -> None:
+    assert "latency_ratio" in refused(tmp_path, f"limits:\n{AGREEMENT}{speed}")
+
+
+def test_size_as_the_goal_needs_no_speed_but_a_reason(tmp_path: Path) -> None:
+    good = read(tmp_path / "good", f"goal: {{kind: size, why: it must fit into 2 MB of flash}}\nlimits:\n{AGREEMENT}")
+    assert good.goal is not None
+    assert "goal.why" in refused(tmp_path / "bare", f"goal: {{kind: size}}\nlimits:\n{AGREEMENT}")
+    assert "latency_ratio" in refused(
+        tmp_path / "speed", f"goal: {{kind: speed, why: we like it fast}}\nlimits:\n{AGREEMENT}"
+    )
+
+
+def test_a_policy_that_does_not_exist_is_answered_with_those_that_do() -> None:
+    with pytest.raises(ConfigError, match="did you mean `default`"):
+        load_policy(Project(REPOSITORY), "defalt")
