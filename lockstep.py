@@ -406,12 +406,12 @@ def _finish(line: Line, outcomes: Sequence[Outcome], as_json: bool, code: int, r
 
 def _closing(line: Line, code: int, release: dict[str, Any] | None) -> list[str]:
     """The last lines: what was published, whether anything ran, what to type next."""
+    idle = "" if line.ran else "nothing to do: nothing changed since the last run\n"
     if release is None:
-        done = "nothing to do: nothing changed since the last run" if not line.ran else ""
-        return ["", done or ("all required targets are fit" if code == PASSED else "not fit to publish")]
+        return ["", idle + ("all required targets are fit" if code == PASSED else "not fit to publish")]
     name, version = release["name"], release["version"]
     first = "published" if release["created"] else "already published"
-    idle = "" if line.ran or release["created"] else "nothing to do: nothing changed since the last run\n"
+    idle = "" if release["created"] else idle
     edge = next((u.name for u in line.config.uses if u.name.startswith("edge")), line.config.uses[0].name)
     return [
         "",

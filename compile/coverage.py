@@ -141,6 +141,8 @@ def shapes_of_layers(model: onnx.ModelProto, shapes: Mapping[str, int]) -> dict[
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
     names = sorted({v for n in model.graph.node if layer_places(n) for v in (*n.input[:5], n.output[0]) if v})
+    if not names:
+        return {}
     del probe.graph.output[:]
     for index, name in enumerate(names):
         probe.graph.node.add(op_type="Shape", name=f"shape_{index}", input=[name], output=[f"shape_{index}"])

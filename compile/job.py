@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import threading
@@ -24,6 +25,7 @@ from compile.errors import ToolchainError
 GIB = 1 << 30
 POLL_SECONDS = 0.05
 LAST_LINES = 12
+DISK_FULL_BYTES = 1 << 16
 PR_SET_PDEATHSIG = 1
 
 QUIET: Mapping[str, str] = {
@@ -126,6 +128,9 @@ def last_lines(log: Path) -> str:
 
 
 def failure(what: str, reason: str, log: Path) -> ToolchainError:
+    """The error of a job, with its log; says so where a full disk is the likely cause."""
+    if shutil.disk_usage(log.parent).free < DISK_FULL_BYTES:
+        reason = f"{reason}; No space left on the disk of {log.parent}: make room and run the same command again"
     return ToolchainError(f"{what}: {reason}. Its log is {log}; the last lines:\n{last_lines(log)}")
 
 

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 PER_CHANNEL_OPSET = 13
 """The first opset whose QuantizeLinear has an axis."""
 
+ERRORS_ONLY = 3
+"""ONNX Runtime's severity."""
+
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 BETWEEN_CONVOLUTIONS = ("Relu", "Clip", "MaxPool", "AveragePool", "GlobalAveragePool", "Add", "Concat", "Flatten")
 """What ONNX Runtime computes in integers between two integer convolutions. In a graph without convolutions (a
@@ -52,8 +55,10 @@ def quantize_onnx(
 ) -> onnx.ModelProto:
     """QDQ ONNX of a float graph."""
     import onnx
+    import onnxruntime
     from onnxruntime.quantization import quantize_static
 
+    onnxruntime.set_default_logger_severity(ERRORS_ONLY)  # the quantizer's sessions warn of its own leftovers
     source = clean(at_per_channel_opset(graph))
     reader = Reader([tensor.name for tensor in signature.inputs], calibration)
     with tempfile.TemporaryDirectory() as folder, quiet():

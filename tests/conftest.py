@@ -103,3 +103,32 @@ def project(built: Path, tmp_path: Path) -> Path:
     copy = tmp_path / "project"
     shutil.copytree(built, copy)
     return copy
+
+
+MIXED = """
+baseline: [cloud-gpu-tensorrt-fp16, cloud-cpu-onnxruntime]
+targets:
+  - cloud-gpu-tensorrt-fp16
+  - cloud-cpu-onnxruntime
+  - edge-x86-openvino-fp32
+  - {name: edge-x86-onnxruntime, required: false, why: too small for int8 to pay}
+"""
+
+
+@pytest.fixture(scope="session")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny project with a target of each fate: DEFERRED where there is no GPU, PASS, and refused but not required."""
+    shared = tmp_path_factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        shared = shared.parent
+    root = shared / "mixed-project"
+    with (shared / "mixed.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (shared / "mixed-ready").exists():
+            write_tiny(root)
+            config = root / "configs" / "models" / "tiny.yaml"
+            config.write_text(config.read_text().split("baseline:")[0] + MIXED)
+            done = run_in(root, "artifacts", "tiny")
+            assert done.returncode == 0, done.stdout + done.stderr
+            (shared / "mixed-ready").touch()
+    return root

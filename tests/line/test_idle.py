@@ -1,0 +1,142 @@
+"""Nothing to do is instant, and still honest: no heavy module is loaded, and every changed byte is noticed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import json_of, run_in
+
+HEAVY = ("torch", "onnx", "onnxruntime", "openvino", "scipy", "mlflow", "numpy", "neural_compressor")
+SPY = """import sys, lockstep
+sys.argv = ["lockstep", *{arguments!r}]
+try:
+    lockstep.main()
+finally:
+    print(sorted(m for m in sys.modules if "." not in m), file=open({to!r}, "w"))
+"""
+
+
+def modules_of(root: Path, tmp_path: Path, *arguments: str) -> set[str]:
+    """The top-level modules that a command loaded in its own process."""
+    to = tmp_path / "modules"
+    code = SPY.format(arguments=list(arguments), to=str(to))
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(to.read_text().replace("'", '"')))
+
+
+def test_second_run_does_nothing_says_so_and_loads_no_heavy_module(project: Path, tmp_path: Path) -> None:
+    done = run_in(project, "artifacts", "tiny")
+    assert done.returncode == 0, done.stderr
+    assert "nothing to do: nothing changed since the last run" in done.stdout
+    assert json_of(run_in(project, "artifacts", "tiny", "--json"))["ran"] == []
+    assert not modules_of(project, tmp_path, "artifacts", "tiny") & set(HEAVY)
+
+
+def test_help_loads_nothing_but_click(project: Path, tmp_path: Path) -> None:
+    loaded = modules_of(project, tmp_path, "--help")
+    assert not loaded & {*HEAVY, "pydantic", "yaml", "rich", "requests"}
+
+
+def test_a_copy_in_another_folder_has_nothing_to_do(project: Path) -> None:
+    assert json_of(run_in(project, "artifacts", "tiny", "--json"))["ran"] == []
+
+
+def flip(path: Path, at: int = -3) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+def reasons(root: Path) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = json_of(run_in(root, "why", "tiny", "--json"))["would_run"]
+    return found
+
+
+def test_one_byte_of_weights_is_noticed(project: Path) -> None:
+    assert reasons(project) == {}
+    flip(project / "tiny" / "weights.safetensors")
+    assert any("tiny/weights.safetensors" in r for r in reasons(project)["graphs/float32"])
+
+
+def test_one_label_is_noticed_and_only_the_judging_runs_again(project: Path) -> None:
+    with np.load(project / "tiny" / "suite.npz") as arrays:
+        changed = {name: arrays[name].copy() for name in arrays.files}
+    changed["labels"][5] = (changed["labels"][5] + 1) % 4
+    np.savez(project / "tiny" / "suite.npz", **changed)
+    document = json_of(run_in(project, "check", "tiny", "--json"))
+    assert "suite" in document["ran"]
+    assert {step for step in document["ran"] if step.endswith("verdict")} == {
+        "targets/cloud-cpu-onnxruntime/verdict",
+        "targets/edge-x86-openvino-fp32/verdict",
+    }
+    assert not any(step.endswith(("observation", "timing")) for step in document["ran"])
+
+
+def test_the_users_code_is_an_input(project: Path) -> None:
+    code = project / "tiny" / "model.py"
+    code.write_text(code.read_text() + "\n# a word\n")
+    assert any("tiny/model.py: changed" in r for r in reasons(project)["graphs/float32"])
+
+
+def test_a_limit_that_changed_is_noticed_and_a_comment_is_not(project: Path) -> None:
+    policy = project / "configs" / "policies" / "default.yaml"
+    policy.write_text("# a comment\n" + policy.read_text())
+    assert reasons(project) == {}
+    policy.write_text(policy.read_text().replace("at_least: 0.98", "at_least: 0.97"))
+    assert any("policy" in r for found in reasons(project).values() for r in found)
+
+
+def test_a_changed_artifact_is_built_again(project: Path) -> None:
+    flip(project / "out" / "tiny" / "targets" / "cloud-cpu-onnxruntime" / "build" / "artifact" / "model.onnx")
+    document = json_of(run_in(project, "artifacts", "tiny", "--json"))
+    assert document["ran"] == ["targets/cloud-cpu-onnxruntime/build"]
+    assert document["release"]["created"] is False
+
+
+def test_a_changed_published_file_stops_the_run_and_names_the_file(project: Path) -> None:
+    stored = next((project / ".lockstep" / "registry" / "artifacts").rglob("release/targets/*/model.onnx"))
+    flip(stored)
+    done = run_in(project, "artifacts", "tiny")
+    assert done.returncode == 3
+    assert "model.onnx" in done.stderr
+    assert "--repair" in done.stderr
+    assert run_in(project, "publish", "tiny", "--repair").returncode == 0
+    assert run_in(project, "artifacts", "tiny").returncode == 0
+
+
+@pytest.mark.skipif(os.environ.get("CI") == "true", reason="a time limit on a shared machine decides nothing")
+def test_idle_run_takes_under_six_tenths_of_a_second_of_cpu(project: Path) -> None:
+    import resource
+
+    run_in(project, "artifacts", "tiny")
+    seconds = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        run_in(project, "artifacts", "tiny")
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(seconds) < 0.6
+
+
+def test_release_digest_is_the_same_from_nothing_in_another_folder(project: Path, tmp_path: Path) -> None:
+    first = json_of(run_in(project, "artifacts", "tiny", "--json"))["release"]["digest"]
+    other = tmp_path / "elsewhere" / "deep"
+    shutil.copytree(project, other, ignore=shutil.ignore_patterns("out", ".lockstep"))
+    document = json_of(run_in(other, "artifacts", "tiny", "--json"))
+    assert "graphs/float32" in document["ran"]
+    assert document["release"] == {
+        "name": "tiny",
+        "version": 1,
+        "digest": first,
+        "created": True,
+        "registry": str(other / ".lockstep" / "registry"),
+    }
