@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -409,7 +410,7 @@ def _closing(line: Line, code: int, release: dict[str, Any] | None) -> list[str]
     idle = "" if line.ran else "nothing to do: nothing changed since the last run\n"
     if release is None:
         return ["", idle + ("all required targets are fit" if code == PASSED else "not fit to publish")]
-    name, version = release["name"], release["version"]
+    name, version, me = release["name"], release["version"], _typed()
     first = "published" if release["created"] else "already published"
     idle = "" if release["created"] else idle
     edge = next((u.name for u in line.config.uses if u.name.startswith("edge")), line.config.uses[0].name)
@@ -418,10 +419,17 @@ def _closing(line: Line, code: int, release: dict[str, Any] | None) -> list[str]
         f"{idle}{first}: {name} version {version}, sha256:{release['digest']}, in {release['registry']}",
         "",
         "next:",
-        f"  lockstep promote {name} {version} staging",
-        f"  lockstep pull {name}@{version} --target {edge} --to ./{name}",
-        f"  lockstep verify ./{name} --run",
+        f"  {me} promote {name} {version} staging",
+        f"  {me} pull {name}@{version} --target {edge} --to ./{name}",
+        f"  {me} verify ./{name} --run",
     ]
+
+
+def _typed() -> str:
+    """What to type for this command: its name where the shell would find it, else its path from here."""
+    found = shutil.which("lockstep")
+    mine = Path(sys.argv[0]).resolve()
+    return "lockstep" if found and Path(found).resolve() == mine else os.path.relpath(mine)
 
 
 def _say(as_json: bool, facts: Any, text: str) -> int:

@@ -6,6 +6,7 @@ shaped as the signature says. The rule: what the signature calls dynamic is dyna
 
 from __future__ import annotations
 
+import ast
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -80,7 +81,21 @@ def to_onnx(program: torch.export.ExportedProgram, signature: Signature) -> onnx
     graph = exported.model_proto
     name_ports(graph, signature)
     name_axes(graph, signature)
+    scope_folded_layers(graph)
     return graph
+
+
+def scope_folded_layers(model: onnx.ModelProto) -> None:
+    """Give a convolution that a batch norm was folded into the path of its weights: the exporter keeps the norm's."""
+    from compile.graph import NAME_SCOPES
+
+    for node in model.graph.node:
+        if node.op_type not in {"Conv", "ConvTranspose"} or not node.input[1].endswith(".weight"):
+            continue
+        for entry in node.metadata_props:
+            if entry.key == NAME_SCOPES:
+                scopes = ast.literal_eval(entry.value)
+                entry.value = repr([*scopes[:-2], node.input[1].removesuffix(".weight"), scopes[-1]])
 
 
 def name_ports(model: onnx.ModelProto, signature: Signature) -> None:
@@ -104,8 +119,10 @@ def name_ports(model: onnx.ModelProto, signature: Signature) -> None:
 
 def rename_values(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
     """Rename values of a graph and of its subgraphs, wherever they are made or read."""
-    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+    for value in (*graph.input, *graph.output, *graph.value_info):
         value.name = names.get(value.name, value.name)
+    for tensor in graph.initializer:
+        tensor.name = names.get(tensor.name, tensor.name)
     for node in graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]

@@ -122,12 +122,9 @@ def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
     model.domain = ""
     del model.graph.value_info[:]
     model.graph.name = "model"
-    for repeated, key in (
-        (model.graph.initializer, "name"),
-        (model.metadata_props, "key"),
-        (model.opset_import, "domain"),
-    ):
-        repeated.sort(key=lambda entry, key=key: getattr(entry, key))  # type: ignore[attr-defined]  # one per kind
+    model.graph.initializer.sort(key=lambda tensor: tensor.name)
+    model.metadata_props.sort(key=lambda entry: entry.key)
+    model.opset_import.sort(key=lambda opset: opset.domain)
     for node in model.graph.node:
         node.attribute.sort(key=lambda attribute: attribute.name)
     return model

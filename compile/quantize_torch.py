@@ -73,8 +73,7 @@ def calibrated(
     if recipe.dialect == "uint8-asymmetric":
         specification = create_quant_spec_from_config("uint8", False, "per_tensor", recipe.algorithm)
         quantize_results_of_convolutions(traced, specification)
-    traced._exported = True  # neural-compressor asks for the mark of its own export
-    traced.dynamic_shapes = dynamic_shapes(signature)
+    vars(traced).update(_exported=True, dynamic_shapes=dynamic_shapes(signature))  # the marks of its own export
     prepared = prepare(traced, quant_config=vendor_config(traced, recipe))
     if recipe.algorithm == "minmax":
         observe_true_extremes(prepared)

@@ -16,8 +16,8 @@ from typing import Any, assert_never
 import numpy as np
 from numpy.typing import NDArray
 
+from compile.artifact import artifact_bytes
 from compile.config import ModelFile, TargetFile
-from compile.digest import files_below
 from compile.errors import ConfigError
 from parity import statistics
 from parity.answers import agree, correct
@@ -164,13 +164,7 @@ def size_ratio(folders: Mapping[str, Path]) -> Measured:
     """Bytes of the artifact over bytes of its float twin."""
     if "float" not in folders:
         return NOTHING
-    return Measured.exactly(size(folders["build"]) / size(folders["float"]), 1)
-
-
-def size(folder: Path) -> int:
-    """Bytes of an artifact's files."""
-    place = folder / "artifact"
-    return sum((place / name).stat().st_size for name in files_below(place))
+    return Measured.exactly(artifact_bytes(folders["build"]) / artifact_bytes(folders["float"]), 1)
 
 
 def summary(scene: Scene) -> dict[str, Any]:
@@ -184,7 +178,7 @@ def summary(scene: Scene) -> dict[str, Any]:
         "correct": None if pair is None else {"source": float(pair[0].mean()), "candidate": float(pair[1].mean())},
         "latency_p50_s": float(np.median(seconds["artifact"])),
         "float_p50_s": float(np.median(seconds["float"])) if "float" in seconds else None,
-        "size_bytes": size(scene.folders["build"]),
+        "size_bytes": artifact_bytes(scene.folders["build"]),
     }
 
 

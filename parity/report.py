@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from compile.artifact import artifact_bytes
 from compile.digest import of_document
 from parity.check import Outcome
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 COLOURS = {"PASS": "green", "FAIL": "red", "ERROR": "red", "INCONCLUSIVE": "yellow", "DEFERRED": "cyan"}
 UNKNOWN = "–"
-WIDTH = 112
+WIDTH = 118
 """The table's own width, so that nothing is cut off where there is no terminal to measure."""
 
 
@@ -33,19 +34,23 @@ def table(outcomes: Sequence[Outcome]) -> Table:
 def _figures(outcome: Outcome) -> tuple[str, ...]:
     summary = outcome.verdict.get("summary") or {}
     artifact = outcome.verdict.get("digests", {}).get("artifact")
-    digest = artifact[:12] if artifact else UNKNOWN
+    digest = artifact[:10] if artifact else UNKNOWN
     if not summary:
-        return UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, digest
+        return _size(outcome), UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, digest
     agrees = summary["agreement"]
     right = summary["correct"]
     return (
-        f"{summary['size_bytes'] / 1000:.0f} kB",
+        _size(outcome),
         f"{agrees['value']:.2%} (≥ {agrees['low']:.2%})",
         UNKNOWN if right is None else f"{right['candidate']:.2%} ({right['source']:.2%})",
-        f"{summary['latency_p50_s'] * 1000:.3g} ms",
+        f"{summary['latency_p50_s'] * 1000:.3f} ms",
         UNKNOWN if summary["float_p50_s"] is None else f"{summary['latency_p50_s'] / summary['float_p50_s']:.2f}",
         digest,
     )
+
+
+def _size(outcome: Outcome) -> str:
+    return UNKNOWN if outcome.built is None else f"{artifact_bytes(outcome.built.folder) / 1000:,.0f} kB"
 
 
 def complaints(outcome: Outcome) -> list[str]:

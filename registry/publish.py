@@ -8,9 +8,10 @@ is one version, whoever publishes it again.
 from __future__ import annotations
 
 import fcntl
+import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -102,10 +103,11 @@ def _commit(location: Location, registry: Registry, release: Release, found: Ver
 
     try:
         client = _client(location)
-        run_id, source = _run_for(client, location, release)
-        _upload(client, registry, run_id, source, release)
-        if found is None:
-            _create(client, release, run_id, source)
+        with redirect_stdout(sys.stderr):  # MLflow greets on stdout, which is ours for one JSON document
+            run_id, source = _run_for(client, location, release)
+            _upload(client, registry, run_id, source, release)
+            if found is None:
+                _create(client, release, run_id, source)
     except MlflowException as error:
         raise ToolchainError(f"the registry at {location} refused: {error}") from error
     except OSError as error:

@@ -50,7 +50,7 @@ def is_narrow(convolution: ir.Node) -> bool:
         and zero_point.const_value is not None
         and zero_point.const_value.size == 1
         and convolution.attributes.get_int("group", 1) == 1
-        and int(channels.const_value.shape[1]) < CHANNELS
+        and channels.const_value.numpy().shape[1] < CHANNELS
         and weight.attributes.get_int("axis", 1) == 0
     )
 
@@ -66,9 +66,10 @@ def pad_input(graph: ir.Graph, convolution: ir.Node) -> None:
     assert dequantize is not None
     assert integers is not None
     assert integers.const_value is not None
-    rank = len(integers.const_value.shape)
+    shape = integers.const_value.numpy().shape
+    rank = len(shape)
     pads = np.zeros(2 * rank, np.int64)
-    pads[rank + 1] = CHANNELS - int(integers.const_value.shape[1])
+    pads[rank + 1] = CHANNELS - shape[1]
     amount = stored_value(graph, f"{convolution.name}_pads", pads)
     metadata = dict(convolution.metadata_props)
     padded = ir.Node(

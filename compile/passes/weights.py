@@ -26,7 +26,7 @@ def transpose_dequantized_weights(model: ir.Model) -> bool:
         source = constant_dequantize(node.inputs[0]) if node.op_type == "Transpose" else None
         if source is None:
             continue
-        perm = node.attributes.get_ints("perm")
+        perm = tuple(node.attributes.get_ints("perm") or ())
         moved = transposed_weight(model.graph, source, node, perm)
         moved.name, node.outputs[0].name = node.outputs[0].name, f"{node.outputs[0].name}_before"
         node.outputs[0].replace_all_uses_with(moved, replace_graph_outputs=True)
@@ -135,14 +135,14 @@ def constant_dequantize(value: ir.Value | None) -> ir.Node | None:
 
 
 def transposed_weight(graph: ir.Graph, dequantize: ir.Node, before: ir.Node, perm: tuple[int, ...] | None) -> ir.Value:
-    """The dequantized weights with their axes in another order, kept so in the file; inserted before a node."""
+    """The dequantized weights with their axes permuted (empty: reversed) in the file; inserted before a node."""
     import onnx_ir as ir
 
     stored = dequantize.inputs[0]
     assert stored is not None
     assert stored.const_value is not None
     array = stored.const_value.numpy()
-    perm = tuple(perm) if perm else tuple(reversed(range(array.ndim)))
+    perm = perm or tuple(reversed(range(array.ndim)))
     name = f"{stored.name}_transposed_{''.join(map(str, perm))}"
     weight = stored_value(graph, name, array.transpose(perm))
     made = ir.Node(
