@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -24,9 +23,8 @@ if TYPE_CHECKING:
     from parity.check import Outcome
     from registry.location import Location
 
-T = TypeVar("T")
-PASSED, FAILED, CONFIG, TOOLCHAIN, UNDECIDED, INTERRUPTED = 0, 1, 2, 3, 4, 130
-ORDER = (CONFIG, TOOLCHAIN, FAILED, UNDECIDED, PASSED)
+Answer = Callable[[], int]
+"""What a verb has to say, said when the live display is gone; gives the exit code."""
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout; all else on stderr.")
 registry_option = click.option(
     "--registry", metavar="URL|DIR", help="MLflow server or folder; else MLFLOW_TRACKING_URI, else the embedded one."
@@ -52,21 +50,24 @@ def main() -> None:
     try:
         sys.exit(_run())
     except (KeyboardInterrupt, click.Abort):
-        _stop("interrupted; what was finished is kept, the same command goes on from there", "Interrupted", INTERRUPTED)
+        from compile.errors import INTERRUPTED
+
+        text = "interrupted; what was finished is kept, the same command goes on from there"
+        sys.exit(_stop(text, "Interrupted", INTERRUPTED))
 
 
 def _run() -> int:
+    from compile.errors import CONFIG, TOOLCHAIN, ConfigError, LockstepError
+
     try:
         result = cli(standalone_mode=False)
-        return result if isinstance(result, int) else PASSED
+        return result if isinstance(result, int) else 0
     except click.ClickException as error:
         error.show(file=sys.stderr)
         return CONFIG
     except OSError as error:
         return _stop(f"{error}; make room or grant access there and run the same command again", "OSError", TOOLCHAIN)
     except Exception as error:
-        from compile.errors import ConfigError, LockstepError
-
         if not isinstance(error, LockstepError):
             raise
         return _stop(str(error), type(error).__name__, CONFIG if isinstance(error, ConfigError) else TOOLCHAIN)
@@ -76,8 +77,6 @@ def _stop(message: str, kind: str, code: int) -> int:
     click.echo(f"lockstep: {message}", err=True)
     if "--json" in sys.argv:
         click.echo(json.dumps({"error": {"kind": kind, "message": message}, "exit": code}))
-    if code == INTERRUPTED:
-        sys.exit(code)
     return code
 
 
@@ -99,13 +98,15 @@ def build(model: str, registry: str | None, as_json: bool) -> int:
 @json_option
 def check(model: str, observation: Path | None, registry: str | None, as_json: bool) -> int:
     """Observe MODEL's artifacts on the evaluation suite and judge them (builds what is not built)."""
+    from parity.bundle import accept
     from parity.check import check as judge_all
 
-    if observation is not None:
-        from parity.bundle import accept
+    def station(line: Line) -> list[Outcome]:
+        if observation is not None:
+            accept(line, observation)
+        return judge_all(line)
 
-        _with_line(model, registry, as_json, lambda line: accept(line, observation))
-    return _walk(model, registry, as_json, judge_all)
+    return _walk(model, registry, as_json, station)
 
 
 @cli.command()
@@ -114,33 +115,12 @@ def check(model: str, observation: Path | None, registry: str | None, as_json: b
 @json_option
 def artifacts(model: str, registry: str | None, as_json: bool) -> int:
     """All of it: build, judge and publish MODEL. Does nothing, and says so, when nothing changed."""
-    return _with_line(model, registry, as_json, lambda line: _artifacts(line, registry, as_json))
-
-
-def _artifacts(line: Line, registry: str | None, as_json: bool) -> int:
     from parity.check import check as judge_all
 
-    outcomes = judge_all(line)
-    code = exit_code(line, outcomes)
-    if code != PASSED:
-        return _finish(line, outcomes, as_json, code, None)
-    from registry.publish import publish, published
-    from registry.release import assemble
+    def go(line: Line) -> Answer:
+        return _publish(line, judge_all(line), registry, as_json, repair=False)
 
-    location = _location(line.project, registry)
-    release = assemble(line, outcomes)
-    version, created = published(location, release), False
-    if version is None:
-        done = publish(location, release)
-        version, created = done.version, done.created
-    facts = {
-        "name": release.name,
-        "version": version.number,
-        "digest": release.digest,
-        "registry": str(location),
-        "created": created,
-    }
-    return _finish(line, outcomes, as_json, code, facts)
+    return _with_line(model, registry, as_json, go)
 
 
 @cli.command()
@@ -150,34 +130,10 @@ def _artifacts(line: Line, registry: str | None, as_json: bool) -> int:
 @json_option
 def publish(model: str, repair: bool, registry: str | None, as_json: bool) -> int:
     """Publish MODEL's release; refuses what was not judged or has changed since."""
-    from parity.check import check as judge_all
-    from registry import publish as publishing
-    from registry.release import assemble
+    from parity.why import refuse_stale
 
-    def go(line: Line) -> int:
-        from compile.errors import ConfigError
-
-        line.dry = True
-        outcomes = judge_all(line)
-        if line.reasons:
-            step, because = next(iter(line.reasons.items()))
-            raise ConfigError(
-                f"{model}: not judged, or changed since: {step}: {because[0]}. Run `lockstep check {model}`"
-            )
-        line.dry = False
-        code = exit_code(line, outcomes)
-        if code != PASSED:
-            return _finish(line, outcomes, as_json, code, None)
-        location = _location(line.project, registry)
-        done = publishing.publish(location, assemble(line, outcomes), repair=repair)
-        facts = {
-            "name": model,
-            "version": done.version.number,
-            "digest": done.version.digest,
-            "registry": str(location),
-            "created": done.created,
-        }
-        return _finish(line, outcomes, as_json, code, facts)
+    def go(line: Line) -> Answer:
+        return _publish(line, refuse_stale(line), registry, as_json, repair=repair)
 
     return _with_line(model, registry, as_json, go)
 
@@ -254,12 +210,12 @@ def why(model: str, registry: str | None, as_json: bool) -> int:
     """Say which input makes a step of MODEL run again, or that nothing changed."""
     from parity.why import why as explain
 
-    def go(line: Line) -> int:
+    def go(line: Line) -> Answer:
         now, last = explain(line)
         text = [f"{step}: {reason}" for step, reasons in now.items() for reason in reasons]
         text = text or [f"{model}: nothing changed; the next run does nothing"]
         text += ["", "why each step ran last:"] + [f"  {step}: {'; '.join(reasons)}" for step, reasons in last.items()]
-        return _say(as_json, {"would_run": now, "last_ran": last}, "\n".join(text))
+        return lambda: _say(as_json, {"would_run": now, "last_ran": last}, "\n".join(text))
 
     return _with_line(model, registry, True, go)
 
@@ -301,14 +257,11 @@ def bundle(model: str, target: str, folder: Path | None, registry: str | None, a
 
     place = folder or Path(f"bundle-{model}-{target}")
 
-    def go(line: Line) -> int:
+    def go(line: Line) -> Answer:
         facts = pack(line, target, place)
-        return _say(
-            as_json,
-            facts,
-            f"{place}: copy it there, run `python3 run.py` in it, bring `observation` back, then\n"
-            f"lockstep check {model} --observation {place}/observation",
-        )
+        back = f"lockstep check {model} --observation {place}/observation"
+        text = f"{place}: copy it there, run `python3 run.py` in it, bring `observation` back, then\n  {back}"
+        return lambda: _say(as_json, facts, text)
 
     return _with_line(model, registry, as_json, go)
 
@@ -324,7 +277,7 @@ def schema(kind: str | None, as_json: bool) -> int:
     kinds: dict[str, type[BaseModel]] = {"model": ModelFile, "target": TargetFile, "policy": Policy}
     found = {name: file.model_json_schema() for name, file in kinds.items() if kind in (None, name)}
     click.echo(json.dumps(found[kind] if kind else found, indent=2))
-    return PASSED
+    return 0
 
 
 @cli.command()
@@ -341,30 +294,18 @@ def init(name: str, origin: str, as_json: bool) -> int:
     )
 
 
-def exit_code(line: Line, outcomes: Sequence[Outcome]) -> int:
-    """The code of a run: the first of 2, 3, 1, 4, 0 that a required target gives."""
-    from parity.policy import load_policy
-
-    policy = load_policy(line.project, line.config.policy)
-    codes = {_code(o.status, policy.allows_deferred(o.name)) for o in outcomes if o.use.required} | {PASSED}
-    return next(code for code in ORDER if code in codes)
-
-
-def _code(status: str, deferral_allowed: bool) -> int:
-    if status == "DEFERRED":
-        return PASSED if deferral_allowed else UNDECIDED
-    return {"PASS": PASSED, "BUILT": PASSED, "FAIL": FAILED, "ERROR": TOOLCHAIN, "INCONCLUSIVE": UNDECIDED}[status]
-
-
 def _walk(model: str, registry: str | None, as_json: bool, station: Callable[[Line], list[Outcome]]) -> int:
-    def go(line: Line) -> int:
+    """Bring a model to a station, and say what came of it."""
+
+    def go(line: Line) -> Answer:
         outcomes = station(line)
-        return _finish(line, outcomes, as_json, exit_code(line, outcomes), None)
+        return _ended(line, outcomes, _code(line, outcomes), as_json)
 
     return _with_line(model, registry, as_json, go)
 
 
-def _with_line(model: str, registry: str | None, quiet: bool, go: Callable[[Line], T]) -> T:
+def _with_line(model: str, registry: str | None, quiet: bool, go: Callable[[Line], Answer]) -> int:
+    """`go` on the model's line, with what happens shown meanwhile; its answer is said when the display is gone."""
     from compile.line import Line
     from parity.progress import shown
 
@@ -372,69 +313,45 @@ def _with_line(model: str, registry: str | None, quiet: bool, go: Callable[[Line
     with shown(quiet) as notify:
         line = Line.open(project, model, notify, _location(project, registry).tracking_uri)
         with line.locked():
-            return go(line)
+            answer = go(line)
+    return answer()
 
 
-def _finish(line: Line, outcomes: Sequence[Outcome], as_json: bool, code: int, release: dict[str, Any] | None) -> int:
-    from parity import report
+def _publish(line: Line, outcomes: list[Outcome], registry: str | None, as_json: bool, *, repair: bool) -> Answer:
+    """Publish what these outcomes allow; nothing where one of them forbids it."""
+    from compile.errors import PASSED
+    from registry.publish import publish as put
+    from registry.publish import published
+    from registry.release import assemble
 
-    if as_json:
-        click.echo(
-            json.dumps(
-                {
-                    "model": line.model,
-                    "ran": line.ran,
-                    "targets": [report.document(o) for o in outcomes],
-                    "release": release,
-                    "exit": code,
-                }
-            )
-        )
-        return code
-    from rich.console import Console
-
-    console = Console(highlight=False, soft_wrap=True)
-    console.width = max(console.width, report.WIDTH)
-    console.print(report.table(outcomes))
-    for outcome in outcomes:
-        for complaint in report.complaints(outcome):
-            console.print(f"\n[bold]{outcome.name}[/] {outcome.status}: ", end="")
-            console.print(complaint, markup=False)
-    for text in _closing(line, code, release):
-        console.print(text, markup=False)
-    return code
+    code = _code(line, outcomes)
+    if code != PASSED:
+        return _ended(line, outcomes, code, as_json)
+    location = _location(line.project, registry)
+    release = assemble(line, outcomes)
+    version, created = None if repair else published(location, release), False
+    if version is None:
+        done = put(location, release, repair=repair)
+        version, created = done.version, done.created
+    return _ended(line, outcomes, code, as_json, release=version, location=location, created=created)
 
 
-def _closing(line: Line, code: int, release: dict[str, Any] | None) -> list[str]:
-    """The last lines: what was published, whether anything ran, what to type next."""
-    idle = "" if line.ran else "nothing to do: nothing changed since the last run\n"
-    if release is None:
-        return ["", idle + ("all required targets are fit" if code == PASSED else "not fit to publish")]
-    name, version, me = release["name"], release["version"], _typed()
-    first = "published" if release["created"] else "already published"
-    idle = "" if release["created"] else idle
-    edge = next((u.name for u in line.config.uses if u.name.startswith("edge")), line.config.uses[0].name)
-    return [
-        "",
-        f"{idle}{first}: {name} version {version}, sha256:{release['digest']}, in {release['registry']}",
-        "",
-        "next:",
-        f"  {me} promote {name} {version} staging",
-        f"  {me} pull {name}@{version} --target {edge} --to ./{name}",
-        f"  {me} verify ./{name} --run",
-    ]
+def _ended(line: Line, outcomes: list[Outcome], code: int, as_json: bool, **published: Any) -> Answer:
+    from registry.announce import Ending, say
+
+    return lambda: say(Ending(line, outcomes, code, **published), as_json)
 
 
-def _typed() -> str:
-    """What to type for this command: its name where the shell would find it, else its path from here."""
-    found = shutil.which("lockstep")
-    mine = Path(sys.argv[0]).resolve()
-    return "lockstep" if found and Path(found).resolve() == mine else os.path.relpath(mine)
+def _code(line: Line, outcomes: list[Outcome]) -> int:
+    from parity.exit_code import of_outcomes
+    from parity.policy import load_policy
+
+    return of_outcomes(outcomes, load_policy(line.project, line.config.policy))
 
 
 def _say(as_json: bool, facts: Any, text: str) -> int:
     click.echo(json.dumps(facts) if as_json else text)
-    return PASSED
+    return 0
 
 
 def _project() -> Project:

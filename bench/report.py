@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.table import Table
 
 from bench.bars import Row
-from bench.contest import Contest
+from bench.contest import Contest, Standing
 
 PACKAGES = ("torch", "onnx", "onnxruntime", "openvino", "neural-compressor", "nncf")
 PREAMBLE = """# Bench
@@ -87,11 +87,16 @@ def standings(contests: Sequence[Contest]) -> list[str]:
     ]
     for contest in contests:
         for name, one in contest.standings.items():
-            lines.append(
-                f"| {contest.case} | {contest.runtime} | {name} | {one.latency_s * 1e3:.3f} "
-                f"| {one.mean:.4f}, {one.minimum:.4f}, {one.minimum_of_100:.4f} | {one.size_bytes / 1e3:,.0f} |"
-            )
+            figures = f"{one.latency_s * 1e3:.3f} | {agreement(one)} | {one.size_bytes / 1e3:,.0f}"
+            lines.append(f"| {contest.case} | {contest.runtime} | {name} | {figures} |")
     return lines
+
+
+def agreement(one: Standing) -> str:
+    """The mean, and the minima where scores are more than right or wrong."""
+    if one.minimum in {0.0, 1.0}:
+        return f"{one.mean:.4f}"
+    return f"{one.mean:.4f}, {one.minimum:.4f}, {one.minimum_of_100:.4f}"
 
 
 def versions() -> list[str]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+PASSED, FAILED, CONFIG, TOOLCHAIN, UNDECIDED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+"""Exit codes, as the README gives them."""
+
 
 class LockstepError(Exception):
     """Base of what lockstep raises on purpose. The message says expected, found, where, and what to do next."""

@@ -34,11 +34,13 @@ def quantize_torch(
 ) -> onnx.ModelProto:
     """QDQ ONNX of a torch model, calibrated on batches of arrays named like the inputs."""
     with quiet():
-        traced = live_graph(trace(module, signature, calibration[0]))
-        if recipe.smoothing is not None:
-            smooth(traced, batches(signature, calibration), recipe.smoothing)
         try:
+            traced = live_graph(trace(module, signature, calibration[0]))
+            if recipe.smoothing is not None:
+                smooth(traced, batches(signature, calibration), recipe.smoothing)
             converted = calibrated(traced, signature, calibration, recipe)
+        except ToolchainError:
+            raise
         except Exception as error:  # whatever the vendor's annotator raises: the caller has another quantizer
             raise ToolchainError(f"neural-compressor failed: {first_lines(error)}") from error
         graph = clean(to_onnx(trace(converted, signature, calibration[0]), signature))
