@@ -90,6 +90,18 @@ def _connected(database: Path) -> sqlite3.Connection:
     return empty
 
 
+def is_unmade(folder: Path) -> bool:
+    """Whether MLflow's tables are yet to be made here."""
+    database = folder / DATABASE
+    if not database.is_file():
+        return True
+    try:
+        with closing(_open(database)) as connection:
+            return not _is_whole(connection)
+    except sqlite3.Error as error:
+        raise ToolchainError(f"{database}: cannot be read: {error}") from error
+
+
 def mend(folder: Path) -> str | None:
     """Point the database at the folder it lies in; gives the folder it pointed at, or None if it was right."""
     database = folder / DATABASE

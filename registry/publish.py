@@ -8,6 +8,8 @@ is one version, whoever publishes it again.
 from __future__ import annotations
 
 import fcntl
+import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -19,8 +21,8 @@ from typing import TYPE_CHECKING
 from compile import digest
 from compile.errors import IntegrityError, LockstepError, ToolchainError
 from registry import manifest
-from registry.embedded import EXPERIMENT_PREFIX, Embedded
-from registry.location import Location
+from registry.embedded import EXPERIMENT_PREFIX, Embedded, is_unmade
+from registry.location import DATABASE, Location
 from registry.manifest import Entry, Manifest
 from registry.reading import DIGEST_TAG, STATUS_TAG, Registry, Version, open_registry
 from registry.release import Release
@@ -152,7 +154,28 @@ def _client(location: Location) -> MlflowClient:
 
     if location.folder is not None:
         location.folder.mkdir(parents=True, exist_ok=True)
+        _make_database(location.folder)
     return MlflowClient(tracking_uri=location.tracking_uri, registry_uri=location.tracking_uri)
+
+
+def _make_database(folder: Path) -> None:
+    """MLflow's tables, made aside and put in place whole.
+
+    It cannot go on where a process was killed while it made them ("duplicate column name").
+    """
+    from mlflow import MlflowClient
+
+    if not is_unmade(folder):
+        return
+    aside = folder / ".making"
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+    try:
+        MlflowClient(tracking_uri=f"sqlite:///{aside}/{DATABASE}").search_experiments(max_results=1)
+    except Exception as error:  # whatever SQLAlchemy, alembic or SQLite raise
+        raise ToolchainError(f"{folder}: MLflow could not make its tables there: {error}") from error
+    os.replace(aside / DATABASE, folder / DATABASE)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _run_for(client: MlflowClient, location: Location, release: Release) -> tuple[str, str]:

@@ -22,6 +22,7 @@ from compile.step import Step
 from parity import observe
 from parity.check import Outcome
 from parity.policy import Policy, load_policy
+from parity.report import complaints
 from parity.verdict import Status
 from registry import golden, manifest
 
@@ -79,7 +80,8 @@ def why_not(outcome: Outcome, policy: Policy) -> str | None:
         return f"DEFERRED ({outcome.verdict['why']}), and the policy's `allow_deferred` does not name it"
     if outcome.error is not None:
         return f"ERROR ({str(outcome.error).splitlines()[0]})"
-    worst = [f["sentence"] for f in outcome.verdict.get("findings", []) if f["status"] != Status.PASS]
+    findings = [f for f in outcome.verdict.get("findings", []) if f["status"] != Status.PASS]
+    worst = [f["sentence"] for f in sorted(findings, key=lambda f: bool(f["status"] != outcome.status))]
     return f"{outcome.status} ({worst[0] if worst else 'not judged'})"
 
 
@@ -106,7 +108,7 @@ def _write(line: Line, going: Sequence[Outcome], absent: Sequence[Outcome], made
         "targets": targets,
         "absent": {o.name: {"status": o.status, "why": o.use.why, "found": _found(o)} for o in absent},
     }
-    reasons = {o.name: why_not(o, policy) for o in absent}
+    reasons = {o.name: complaints(o) for o in absent}
     (evidence / "absent.json").write_text(json.dumps(reasons, indent=1, sort_keys=True))
     (files / manifest.FILE).write_bytes(digest.canonical_json(document))
 

@@ -121,7 +121,7 @@ def test_an_open_verdict_publishes_nothing(project: Path) -> None:
     assert done.returncode == 4, done.stdout + done.stderr
     assert json_of(done)["release"] is None
     found = [f for t in json_of(done)["targets"] for f in t["verdict"]["findings"] if f["status"] == "INCONCLUSIVE"]
-    assert {f["measured"]["needed"] for f in found} == {2995}  # ceil(ln 0.05 / ln 0.999) = 2995, within half a percent
+    assert all(2995 <= f["measured"]["needed"] <= 3010 for f in found)  # ceil(ln 0.05 / ln 0.999), half a percent
 
 
 def test_a_target_that_is_not_required_is_listed_without_files_and_without_figures(mixed: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_target_that_is_not_required_is_listed_without_files_and_without_figur
     assert not any(c.isdigit() for c in absent[INT8]["found"].replace("int8", ""))
     assert not (mixed / "out" / "tiny" / "release" / "files" / "targets" / INT8).exists()
     reasons = json.loads((mixed / "out" / "tiny" / "release" / "evidence" / "absent.json").read_text())
-    assert "at most 1" in reasons[INT8]
+    assert any("latency ratio" in reason and "at most 1: FAIL" in reason for reason in reasons[INT8])
 
 
 def test_pulling_a_target_the_release_goes_without_says_why(mixed: Path, tmp_path: Path) -> None:

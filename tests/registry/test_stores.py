@@ -194,11 +194,12 @@ def test_a_version_that_lockstep_did_not_publish_is_neither_promoted_nor_pulled(
     """Somebody registers something else by hand, with MLflow alone."""
     code = (
         "import sys; from mlflow import MlflowClient; c = MlflowClient(sys.argv[1], sys.argv[1]);"
-        "c.create_registered_model('strange'); c.create_model_version('strange', 'file:///nowhere')"
+        "c.create_registered_model('strange'); c.create_model_version('strange', sys.argv[2])"
     )
     uri = store.name if "://" in store.name else f"sqlite:///{store.name}/mlflow.db"
     env = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
-    subprocess.run([sys.executable, "-c", code, uri], check=True, capture_output=True, env=env)
+    source = "mlflow-artifacts:/nowhere" if "://" in store.name else "file:///nowhere"
+    subprocess.run([sys.executable, "-c", code, uri, source], check=True, capture_output=True, env=env)
     assert run_in(home, "promote", "strange", "1", "staging", "--registry", store.name).returncode == 2
     done = pull(home, store, tmp_path / "got", "strange@1")
     assert done.returncode == 3
