@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bench import encoder
 from bench.runtimes import Batch
-from compile.quantize import Recipe
+from compile.recipe import Recipe
 from compile.signature import Axis, Signature
 from compile.signature import Tensor as Slot
 

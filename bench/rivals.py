@@ -9,8 +9,8 @@ from pathlib import Path
 import onnx
 
 from bench.runtimes import Batch
-from compile.export import quiet
 from compile.quantize_onnx import Reader
+from compile.quiet import quiet
 
 
 def onnxruntime_static(

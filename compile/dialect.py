@@ -14,7 +14,8 @@ from compile import coverage, graph
 from compile.config import Dialect, ModelFile, load_model
 from compile.dataset import Batch, batches_of, refuse_leakage
 from compile.project import GRAPH_FILE, Project
-from compile.quantize import Recipe, quantize
+from compile.quantize import ONNX_RUNTIME, quantize
+from compile.recipe import Recipe
 from compile.reference import feeds_of
 from compile.source import Source, open_source
 
@@ -50,7 +51,14 @@ def derive(
     onnx.save(quantized, made / GRAPH_FILE)
     sizes = {name: axis.typical for name, axis in config.signature.axes.items()}
     counted = coverage.of_qdq_graph(quantized, sizes)
-    document = {"quantizer": quantizer, "share": counted.share, "layers": [asdict(layer) for layer in counted.layers]}
+    asked = recipe(config, dialect)
+    smoothing = None if quantizer == ONNX_RUNTIME else asked.smoothing  # that quantizer has no such pass
+    document = {
+        "quantizer": quantizer,
+        "recipe": asdict(asked) | {"smoothing": smoothing},
+        "share": counted.share,
+        "layers": [asdict(layer) for layer in counted.layers],
+    }
     (made / "coverage.json").write_text(json.dumps(document, indent=1, sort_keys=True))
 
 

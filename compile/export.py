@@ -7,15 +7,13 @@ shaped as the signature says. The rule: what the signature calls dynamic is dyna
 from __future__ import annotations
 
 import ast
-import logging
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from compile.errors import ConfigError, ToolchainError
+from compile.quiet import quiet
 from compile.signature import Signature, Tensor
 
 if TYPE_CHECKING:
@@ -195,16 +193,3 @@ def first_lines(error: BaseException, count: int = 12) -> str:
     """The start of a long message; torch's run to hundreds of lines."""
     lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return "\n".join(lines[:count])
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """No warnings and no log lines below ERROR: torch and neural-compressor write dozens that ask for nothing."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)

@@ -134,7 +134,7 @@ def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
     """The float graph in half precision, with inputs and outputs still in the dtypes of the signature."""
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    from compile.export import quiet
+    from compile.quiet import quiet
 
     with quiet():
         return clean(convert_float_to_float16(model, keep_io_types=True))

@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from compile.coverage import Coverage, Layer, of_qdq_graph
 from compile.errors import ConfigError, ToolchainError
 from compile.graph import refuse_nan
+from compile.recipe import Recipe
 from compile.signature import Signature
 
 if TYPE_CHECKING:
@@ -22,26 +23,9 @@ if TYPE_CHECKING:
     import onnx
     import torch
 
-Dialect = Literal["uint8-asymmetric", "int8-symmetric"]
-Algorithm = Literal["minmax", "kl"]
 NEURAL_COMPRESSOR = "neural-compressor"
 ONNX_RUNTIME = "onnxruntime.quantization"
 NAMED_IN_MESSAGE = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """The effective options of one quantization.
-
-    `smoothing`: the share (0 to 1) of a Linear's outlier range that moves from its input into its weights; None for
-    none (Xiao et al. 2023, SmoothQuant; their alpha). `keep_float`: shell patterns of module or node names.
-    """
-
-    dialect: Dialect
-    algorithm: Algorithm = "minmax"
-    smoothing: float | None = None
-    embeddings: bool = True
-    keep_float: tuple[str, ...] = ()
 
 
 def quantize(

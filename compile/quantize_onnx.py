@@ -13,16 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compile.errors import ToolchainError
-from compile.export import first_lines, quiet
+from compile.export import first_lines
 from compile.graph import clean, source_module
 from compile.passes.embeddings import store_embeddings_as_int8
+from compile.quiet import quiet
 from compile.signature import Signature
 
 if TYPE_CHECKING:
     import numpy as np
     import onnx
 
-    from compile.quantize import Recipe
+    from compile.recipe import Recipe
 
 PER_CHANNEL_OPSET = 13
 """The first opset whose QuantizeLinear has an axis."""

@@ -11,11 +11,12 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from compile.errors import ToolchainError
-from compile.export import dynamic_shapes, first_lines, quiet, to_onnx, trace
+from compile.export import dynamic_shapes, first_lines, to_onnx, trace
 from compile.graph import clean
 from compile.passes.annotation import label_layers, quantize_results_of_convolutions
 from compile.passes.embeddings import store_embeddings_as_int8
 from compile.passes.smoothing import smooth
+from compile.quiet import quiet
 from compile.signature import Signature
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     import onnx
     import torch
 
-    from compile.quantize import Recipe
+    from compile.recipe import Recipe
 
 
 def quantize_torch(

@@ -18,8 +18,8 @@ import numpy as np
 from compile.config import load_model
 from compile.dataset import Batch
 from compile.errors import ToolchainError
-from compile.export import quiet
 from compile.project import Project
+from compile.quiet import quiet
 from compile.signature import Signature
 from compile.source import Source, open_source
 from compile.worker import Memory, rows_in

@@ -25,7 +25,8 @@ sys.path.insert(0, {root!r})
 import numpy as np, torch
 from torch import nn
 from compile.export import export_torch
-from compile.quantize import Recipe, quantize
+from compile.quantize import quantize
+from compile.recipe import Recipe
 from compile.signature import Axis, Signature, Tensor
 
 torch.manual_seed(0)

@@ -18,10 +18,12 @@ from torch.nn import functional
 
 from compile.coverage import of_qdq_graph
 from compile.errors import ConfigError, ToolchainError
-from compile.export import export_torch, quiet, trace
+from compile.export import export_torch, trace
 from compile.passes.smoothing import smooth
-from compile.quantize import NEURAL_COMPRESSOR, ONNX_RUNTIME, Recipe, quantize
+from compile.quantize import NEURAL_COMPRESSOR, ONNX_RUNTIME, quantize
 from compile.quantize_torch import batches, live_graph
+from compile.quiet import quiet
+from compile.recipe import Recipe
 from compile.signature import Axis, Signature, Tensor
 
 UINT8 = Recipe("uint8-asymmetric", smoothing=0.75)

@@ -47,13 +47,11 @@ def wrapped(*args, **kwargs):
 MlflowClient.{0} = wrapped
 """
 POINTS = {
-    "at the first statement of the new database": AT_STATEMENT.format(1),
     "while the tables are made": AT_STATEMENT.format(25),
     "while the tables are migrated": AT_STATEMENT.format(250),
     "before the run exists": CALLS.format("create_run", "die()"),
     "after one file": AFTER_UPLOADS.format(1),
     "after most files": AFTER_UPLOADS.format(9),
-    "before the evidence": CALLS.format("log_artifacts", "die()"),
     "between the upload and the commit": CALLS.format("create_model_version", "die()"),
 }
 GO = """

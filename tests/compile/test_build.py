@@ -1,0 +1,58 @@
+"""An int8 target that is not integer is an error: in the graph, and again in what the runtime compiled."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compile.build import checked_share, compiled_share
+from compile.config import TargetFile
+from compile.errors import ToolchainError
+
+TARGET = TargetFile.model_validate(
+    {"role": "edge", "hardware": "x", "toolchain": "t", "precision": "int8", "dialect": "uint8-asymmetric"}
+)
+
+
+def graph_folder(tmp_path: Path, share: float, **macs: int) -> Path:
+    layers = [{"name": name, "macs": count, "integer": share > 0.5} for name, count in macs.items()]
+    (tmp_path / "coverage.json").write_text(json.dumps({"share": share, "layers": layers}))
+    return tmp_path
+
+
+def layer(name: str, integer: bool) -> dict[str, Any]:
+    return {"name": name, "names": [name], "op": "Conv", "precision": "int8" if integer else "f32", "integer": integer}
+
+
+def test_a_quantizer_that_did_nothing_is_an_error_that_names_the_layers(tmp_path: Path) -> None:
+    folder = graph_folder(tmp_path, 0.0, first=10, second=5)
+    with pytest.raises(
+        ToolchainError, match=r"0% of the work is integer in the quantized graph.*In float: first, second"
+    ):
+        checked_share([], folder, TARGET, "m: t")
+
+
+def test_a_runtime_that_runs_the_graph_in_float_is_an_error_that_names_the_layers(tmp_path: Path) -> None:
+    folder = graph_folder(tmp_path, 1.0, first=10, second=90)
+    layers = [layer("first", True), layer("second", False)]
+    with pytest.raises(
+        ToolchainError, match=r"10% of the work is integer in what the runtime compiled.*second \(Conv, f32\)"
+    ):
+        checked_share(layers, folder, TARGET, "m: t")
+
+
+def test_layers_count_by_their_multiply_accumulates(tmp_path: Path) -> None:
+    folder = graph_folder(tmp_path, 1.0, first=5, second=95)
+    assert checked_share([layer("first", False), layer("second", True)], folder, TARGET, "m: t") == pytest.approx(0.95)
+
+
+def test_names_that_do_not_lead_back_count_by_number() -> None:
+    assert compiled_share([layer("renamed", False), layer("second", True)], {"second": 95}) == pytest.approx(0.5)
+
+
+def test_float_targets_have_no_share(tmp_path: Path) -> None:
+    floats = TARGET.model_copy(update={"precision": "float32", "dialect": "float32"})
+    assert checked_share([layer("x", False)], tmp_path, floats, "m: t") is None

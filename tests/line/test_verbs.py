@@ -1,0 +1,94 @@
+"""The verbs that tell and prepare: init, schema, targets, status, promote, and what each prints as JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import json_of, run_in
+from tests.line.test_sources import write_ocr
+
+VERBS = (
+    "init",
+    "build",
+    "check",
+    "publish",
+    "artifacts",
+    "promote",
+    "pull",
+    "verify",
+    "why",
+    "status",
+    "targets",
+    "bundle",
+    "schema",
+)
+
+
+def test_help_names_every_verb(project: Path) -> None:
+    shown = run_in(project, "--help").stdout
+    assert all(f"  {verb} " in shown for verb in VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_takes_json(project: Path, verb: str) -> None:
+    assert "--json" in run_in(project, verb, "--help").stdout
+
+
+def test_schema_describes_all_three_configs(project: Path) -> None:
+    found = json.loads(run_in(project, "schema").stdout)
+    assert set(found) == {"model", "target", "policy"}
+    assert "source" in found["model"]["properties"]
+    assert json.loads(run_in(project, "schema", "policy").stdout) == found["policy"]
+
+
+def test_targets_say_reason_and_fix_for_what_cannot_run(project: Path) -> None:
+    found = json_of(run_in(project, "targets", "--json"))
+    assert found["cloud-cpu-onnxruntime"]["run"] is None
+    assert found["cloud-cpu-onnxruntime"]["versions"]["onnxruntime"]
+    if not Path("/dev/nvidia0").exists():
+        reason, fix = found["cloud-gpu-tensorrt-fp16"]["run"]
+        assert "GPU" in reason
+        assert "lockstep bundle" in fix
+
+
+def test_promote_moves_a_channel_and_status_shows_it(project: Path) -> None:
+    assert run_in(project, "promote", "tiny", "1", "staging").returncode == 0
+    versions = json_of(run_in(project, "status", "tiny", "--json"))["tiny"]["versions"]
+    assert versions[0]["channels"] == ["staging"]
+    assert "staging" in run_in(project, "status", "tiny").stdout
+    pulled = run_in(project, "pull", "tiny@staging", "--target", "cloud-cpu-onnxruntime", "--to", "here", "--json")
+    assert json_of(pulled)["version"] == 1
+
+
+@pytest.mark.parametrize("channel", ["latest", "v3", "a b", ""])
+def test_channels_that_mlflow_keeps_or_cannot_spell_are_refused(project: Path, channel: str) -> None:
+    assert run_in(project, "promote", "tiny", "1", channel).returncode == 2
+
+
+def test_init_writes_a_config_that_is_nearly_ready(project: Path) -> None:
+    (project / "mine").mkdir()
+    write_ocr(project / "mine" / "ocr.onnx")
+    assert run_in(project, "init", "ocr", "--from", "mine/ocr.onnx").returncode == 0
+    path = project / "configs" / "models" / "ocr.yaml"
+    text = path.read_text()
+    assert "image: {dtype: float32, shape: [batch, 1, 32, W]}" in text
+    assert "symbols: {dtype: float32, shape: [batch, T, 20]}" in text
+    images = np.random.default_rng(0).standard_normal((300, 1, 32, 64)).astype(np.float32)
+    np.savez(project / "mine" / "suite.npz", image=images)
+    lines = [line for line in text.splitlines() if not line.startswith(("calibration", "  - edge"))]
+    path.write_text("\n".join(lines).replace("TODO.npz", "mine/suite.npz"))
+    done = run_in(project, "check", "ocr", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json_of(done)["targets"][0]["status"] == "PASS"
+
+
+def test_init_overwrites_nothing_and_takes_no_other_file(project: Path) -> None:
+    before = (project / "configs" / "models" / "tiny.yaml").read_bytes()
+    (project / "m.onnx").write_bytes(b"")
+    assert run_in(project, "init", "tiny", "--from", "m.onnx").returncode == 2
+    assert (project / "configs" / "models" / "tiny.yaml").read_bytes() == before
+    assert run_in(project, "init", "other", "--from", "tiny/weights.safetensors").returncode == 2
