@@ -83,7 +83,7 @@ def source_inputs(line: Line) -> dict[str, str]:
 
 def float_graph(line: Line) -> Made:
     suite = data(line, "suite")
-    inputs = {**source_inputs(line), "example": suite.digest, **tools(*LOWERED_BY)}
+    inputs = {**source_inputs(line), "example": batches_digest(suite), **tools(*LOWERED_BY)}
     step = Step("graphs/float32", line.out / "graphs" / "float32", inputs)
     arguments = {"model": line.model, "suite": str(suite.folder), "fetched": _fetched_folder(line)}
     return line.once("float32", lambda: made_of(step, line.own(step, line.model, "compile.lower:lower", arguments)))
@@ -105,7 +105,7 @@ def _derived(line: Line, dialect: Dialect, floats: Made) -> Made:
         calibration = data(line, "calibration")
         inputs |= {
             "calibration": calibration.digest,
-            "suite, for leakage": suite.digest,
+            "suite, for leakage": batches_digest(suite),
             "quantize in the config": line.config.quantize.digest,
             **source_inputs(line),
         }
@@ -303,3 +303,18 @@ def record_of(made: Made) -> Record:
     record = read_record(made.folder)
     assert record is not None
     return record
+
+
+def artifact_digest(made: Made) -> str:
+    """Digest of the artifact's files alone, without the facts about the machine that built them."""
+    return _digest_below(made, "artifact/")
+
+
+def batches_digest(suite: Made) -> str:
+    """Digest of the suite's inputs alone: relabelling does not make an observation stale."""
+    return _digest_below(suite, "batches/")
+
+
+def _digest_below(made: Made, place: str) -> str:
+    outputs = record_of(made).outputs
+    return digest.of_tree({f.removeprefix(place): sha for f, sha in outputs.items() if f.startswith(place)})

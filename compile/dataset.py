@@ -25,6 +25,7 @@ from compile.signature import Signature, Tensor
 Array = NDArray[Any]
 Batch = dict[str, Array]
 RESERVED = ("labels", "id", "group")
+NEARLY = {"label": "labels", "target": "labels", "ids": "id", "groups": "group"}
 
 
 def prepare(project: Project, made: Path, model: str, part: str) -> None:
@@ -161,6 +162,9 @@ def _columns(raw: Batch, inputs: set[str], rows: int, part: str) -> Batch:
     for name in RESERVED:
         if name in raw and len(raw[name]) != rows:
             raise ConfigError(f"{part}: `{name}` has {len(raw[name])} entries; expected one for each of {rows} rows")
+    for name, meant in NEARLY.items():
+        if name in raw and name not in inputs:
+            raise ConfigError(f"{part}: found a column `{name}`; expected `{meant}`: another name would not be judged")
     return {k: v for k, v in raw.items() if k in RESERVED or (k not in inputs and v.ndim == 1 and len(v) == rows)}
 
 

@@ -95,7 +95,7 @@ def verdict(line: Line, use: TargetUse) -> Outcome:
     observed, deferred = _observed(line, use.name)
     places: dict[str, str | None] = {"suite": str(build.data(line, "suite").folder), "build": str(built.folder)}
     digests = {
-        "artifact": observe.artifact_digest(built),
+        "artifact": build.artifact_digest(built),
         "suite": build.data(line, "suite").digest,
         "policy": load_policy(line.project, line.config.policy).digest,
     }

@@ -22,7 +22,11 @@ from compile.step import Step
 def source(line: Line) -> Made:
     """The source's own answers and the noise floor of float32."""
     suite = build.data(line, "suite")
-    inputs = {**build.source_inputs(line), "suite inputs": batches_digest(suite), **build.tools(*build.LOWERED_BY)}
+    inputs = {
+        **build.source_inputs(line),
+        "suite inputs": build.batches_digest(suite),
+        **build.tools(*build.LOWERED_BY),
+    }
     step = Step("source", line.out / "source", inputs)
     brought = build.fetched(line)
     arguments = {
@@ -79,7 +83,7 @@ def timing(line: Line, name: str) -> Made:
     twin = build.float_twin(line, name) if target.precision == "int8" else None
     inputs = {**digests(line, name), **build.worker_inputs(line, target), "carried here": _carried_digest(line, name)}
     if twin is not None:
-        inputs["float twin"] = artifact_digest(twin)
+        inputs["float twin"] = build.artifact_digest(twin)
     step = Step(f"targets/{name}/timing", line.out / "targets" / name / "timing", inputs)
 
     def run(folder: Path, what: str) -> tuple[Path, dict[str, str]]:
@@ -122,25 +126,10 @@ def _carried_digest(line: Line, name: str) -> str:
 def digests(line: Line, name: str) -> dict[str, str]:
     """What an observation of a target is an observation of."""
     compiled, suite = build.artifact(line, name), build.data(line, "suite")
-    return {"artifact": artifact_digest(compiled), "suite inputs": batches_digest(suite)}
+    return {"artifact": build.artifact_digest(compiled), "suite inputs": build.batches_digest(suite)}
 
 
 def unavailable(observed: Made) -> str | None:
     """Why an observation could not be made here, or None where it was made."""
     reason: str | None = json.loads((observed.folder / "observation.json").read_text()).get("unavailable")
     return reason
-
-
-def artifact_digest(made: Made) -> str:
-    """Digest of the artifact's files alone, without the facts about the machine that built them."""
-    return _digest_below(made, "artifact/")
-
-
-def batches_digest(suite: Made) -> str:
-    """Digest of the suite's inputs alone: relabelling does not make an observation stale."""
-    return _digest_below(suite, "batches/")
-
-
-def _digest_below(made: Made, place: str) -> str:
-    outputs = build.record_of(made).outputs
-    return digest.of_tree({f.removeprefix(place): sha for f, sha in outputs.items() if f.startswith(place)})

@@ -75,7 +75,7 @@ def _closing(ending: Ending) -> list[str]:
         return ["", idle + ("all required targets are fit" if ending.code == PASSED else "not fit to publish")]
     name, version, me = ending.release.name, ending.release.number, _typed()
     first = "published" if ending.created else "already published"
-    targets = [use.name for use in ending.line.config.uses]
+    targets = [o.name for o in ending.outcomes if o.status in ("PASS", "DEFERRED")]
     edge = next((target for target in targets if target.startswith("edge")), targets[0])
     return [
         "",

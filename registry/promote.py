@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 from compile.errors import ConfigError, ToolchainError
-from registry.embedded import Embedded
+from registry import stored
 from registry.location import Location
-from registry.publish import check_served, check_stored
-from registry.reading import STATUS_TAG, Version, open_registry, resolve
+from registry.reading import STATUS_TAG, Version, resolve
+from registry.stores import open_registry
 
 CHANNEL = re.compile(r"^[A-Za-z][A-Za-z0-9_-]*$")
 RESERVED = re.compile(r"^(latest|v\d+)$", re.IGNORECASE)
@@ -24,10 +24,7 @@ def promote(location: Location, name: str, which: str, channel: str) -> Version:
     version = resolve(registry, name, which)
     if version.digest is None or version.tags.get(STATUS_TAG) != "PASS":
         raise ConfigError(f"{name} version {version.number} is no release that passed; only those can be promoted")
-    if isinstance(registry, Embedded):
-        check_stored(registry, version)
-    else:
-        check_served(registry, version)
+    stored.check(registry, version)
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 

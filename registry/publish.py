@@ -18,14 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compile import digest
-from compile.errors import IntegrityError, LockstepError, ToolchainError
-from registry import manifest
+from compile.errors import LockstepError, ToolchainError
+from registry import manifest, stored
 from registry.embedded import EXPERIMENT_PREFIX, Embedded, is_unmade
 from registry.location import DATABASE, Location
-from registry.manifest import Entry, Manifest
-from registry.reading import DIGEST_TAG, STATUS_TAG, Registry, Version, open_registry
+from registry.manifest import Entry
+from registry.reading import DIGEST_TAG, STATUS_TAG, Registry, Version
 from registry.release import Release
+from registry.stores import open_registry
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -44,58 +44,23 @@ class Published:
 def published(location: Location, release: Release) -> Version | None:
     """The version of this release if it is there; its files are hashed again where they lie on this machine.
 
-    Raises IntegrityError where a published file is not what was published.
+    On a server this is one read, of the version alone: `publish` reads every file back. Raises IntegrityError where a
+    published file is not what was published.
     """
     registry = open_registry(location)
-    found = _version_of(registry, release)
+    found = stored.find(registry, release.name, release.digest)
     if found is not None and isinstance(registry, Embedded):
-        check_stored(registry, found)
+        stored.check(registry, found)
     return found
-
-
-def check_stored(registry: Embedded, version: Version) -> None:
-    """Hash every file of a version in an embedded registry against its manifest, and that against the digest."""
-    where = f"{version.name} version {version.number} in {registry.folder}"
-    place = registry.path(version, manifest.FILE)
-    data = place.read_bytes() if place.is_file() else b""
-    if digest.of_bytes(data) != version.digest:
-        raise IntegrityError(f"{where}: `manifest.json` changed or is gone{REPAIR}")
-    promised = manifest.parse(data)
-    for target in promised.targets:
-        for entry in promised.entries(target):
-            try:
-                manifest.check_file(registry.path(version, entry.path), entry, where)
-            except IntegrityError as error:
-                raise IntegrityError(f"{error}{REPAIR}") from error
-
-
-def check_served(registry: Registry, version: Version) -> None:
-    """Fetch every file of a version and hash it against its manifest, and that against the digest."""
-    where = f"{version.name} version {version.number}"
-    with tempfile.TemporaryDirectory() as scratch:
-        copy = Path(scratch) / "file"
-        registry.fetch(version, manifest.FILE, copy)
-        data = copy.read_bytes()
-        if digest.of_bytes(data) != version.digest:
-            raise IntegrityError(f"{where}: `manifest.json` was changed after publishing{REPAIR}")
-        for entry in _entries(manifest.parse(data)):
-            registry.fetch(version, entry.path, copy)
-            try:
-                manifest.check_file(copy, entry, where)
-            except IntegrityError as error:
-                raise IntegrityError(f"{error}{REPAIR}") from error
-
-
-REPAIR = ". To put the judged bytes back: `lockstep publish MODEL --repair`"
 
 
 def publish(location: Location, release: Release, *, repair: bool = False) -> Published:
     """Make sure the registry holds this release, whole; gives its version."""
     with _one_at_a_time(location):
         registry = open_registry(location)
-        found = _version_of(registry, release)
+        found = stored.find(registry, release.name, release.digest)
         if found is not None and not repair:
-            _verify_stored(registry, found, release)
+            stored.check(registry, found)
             return Published(found, created=False)
         return _commit(location, registry, release, found)
 
@@ -114,11 +79,11 @@ def _commit(location: Location, registry: Registry, release: Release, found: Ver
         raise ToolchainError(f"the registry at {location} refused: {error}") from error
     except OSError as error:
         raise ToolchainError(f"the registry at {location} could not be written: {error}") from error
-    version = _version_of(open_registry(location), release)
+    version = stored.find(registry, release.name, release.digest)
     if version is None:
         raise ToolchainError(f"the registry at {location} accepted the release and does not list it; publish again")
     if found is not None:
-        _verify_stored(open_registry(location), version, release)
+        stored.check(registry, version)
     return Published(version, created=found is None)
 
 
@@ -200,25 +165,21 @@ def _run_for(client: MlflowClient, location: Location, release: Release) -> tupl
 
 def _upload(client: MlflowClient, registry: Registry, run_id: str, source: str, release: Release) -> None:
     """Files, evidence, manifest last; each read back. What already lies there with the right digest stays."""
-    stored = Version(release.name, 0, source, {})
+    here = Version(release.name, 0, source, {})
     promised = manifest.parse((release.files / manifest.FILE).read_bytes())
-    for entry in _entries(promised):
-        if not _reads_back(registry, stored, entry):
+    for entry in stored.entries(promised):
+        if not _reads_back(registry, here, entry):
             folder = str(Path(PLACE) / Path(entry.path).parent)
             client.log_artifact(run_id, str(release.files / entry.path), folder)
-            if not _reads_back(registry, stored, entry):
+            if not _reads_back(registry, here, entry):
                 raise ToolchainError(
                     f"the registry stored `{entry.path}` and gives other bytes back; nothing was published"
                 )
     client.log_artifacts(run_id, str(release.evidence), "evidence")
     client.log_artifact(run_id, str(release.files / manifest.FILE), PLACE)
     data = (release.files / manifest.FILE).read_bytes()
-    if not _reads_back(registry, stored, Entry(manifest.FILE, len(data), release.digest)):
+    if not _reads_back(registry, here, Entry(manifest.FILE, len(data), release.digest)):
         raise ToolchainError("the registry stored the manifest and gives other bytes back; nothing was published")
-
-
-def _entries(promised: Manifest) -> list[Entry]:
-    return [entry for target in promised.targets for entry in promised.entries(target)]
 
 
 def _reads_back(registry: Registry, version: Version, entry: Entry) -> bool:
@@ -231,23 +192,6 @@ def _reads_back(registry: Registry, version: Version, entry: Entry) -> bool:
         except LockstepError:
             return False
     return True
-
-
-def _verify_stored(registry: Registry, version: Version, release: Release) -> None:
-    """The release's files as the registry gives them; IntegrityError where they are not what was published."""
-    if isinstance(registry, Embedded):
-        check_stored(registry, version)
-        return
-    promised = manifest.parse((release.files / manifest.FILE).read_bytes())
-    for entry in _entries(promised):
-        if not _reads_back(registry, version, entry):
-            raise IntegrityError(
-                f"{version.name} version {version.number}: `{entry.path}` is not what was published{REPAIR}"
-            )
-
-
-def _version_of(registry: Registry, release: Release) -> Version | None:
-    return next((v for v in registry.versions(release.name) if v.digest == release.digest), None)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ In: a registry, a version or a channel, a target, a folder. Out: the folder with
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from dataclasses import dataclass
@@ -14,13 +13,10 @@ from pathlib import Path
 
 from compile import digest
 from compile.errors import ConfigError, IntegrityError
-from compile.yaml_file import nearest
 from registry import manifest
-from registry.manifest import Manifest
+from registry.pulled import RELEASE, SUMS, about_release, check_target, sums
 from registry.reading import Registry, Version, resolve
-
-RELEASE = "release.json"
-SUMS = "SHA256SUMS"
+from registry.verify import verify
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,36 +73,8 @@ def _fetch(registry: Registry, version: Version, target: str, part: Path) -> Non
     (part / RELEASE).write_text(about_release(promised, version.number, target))
 
 
-def check_target(promised: Manifest, target: str) -> None:
-    """ConfigError where the release holds no files for a target; says why if it knows."""
-    if target in promised.document["targets"]:
-        return
-    absent = promised.document["absent"].get(target)
-    if absent is not None:
-        raise ConfigError(f"{promised.name}: this release goes without `{target}`: {absent['found']} ({absent['why']})")
-    raise ConfigError(
-        f"{promised.name}: no target `{target}` in this release; it has {', '.join(promised.targets)}"
-        f"{nearest(target, promised.targets)}"
-    )
-
-
-def about_release(promised: Manifest, version: int, target: str) -> str:
-    """The text of `release.json`."""
-    about = {"name": promised.name, "version": version, "digest": promised.digest, "target": target}
-    return json.dumps(about, indent=1, sort_keys=True) + "\n"
-
-
-def sums(promised: Manifest, target: str) -> str:
-    """The text of `SHA256SUMS`: the manifest and the target's files, as `sha256sum -c` reads them."""
-    lines = [f"{promised.digest}  {manifest.FILE}"]
-    lines += [f"{entry.sha256}  {entry.path}" for entry in promised.entries(target)]
-    return "\n".join(lines) + "\n"
-
-
 def _is_here(folder: Path, version: Version, target: str) -> bool:
     """Whether `folder` already holds exactly this release for this target."""
-    from registry.verify import verify
-
     try:
         checked = verify(folder)
     except (ConfigError, IntegrityError):

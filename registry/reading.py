@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Protocol
 
 from compile.errors import ConfigError
-from registry.location import Location
 
 DIGEST_TAG = "lockstep.digest"
 STATUS_TAG = "lockstep.status"
@@ -40,18 +39,6 @@ class Registry(Protocol):
 
     def fetch(self, version: Version, path: str, to: Path) -> None:
         """Copy one file of a release; ToolchainError where it is not there or the registry does not answer."""
-
-
-def open_registry(location: Location) -> Registry:
-    """The reader for a location."""
-    if location.url is not None:
-        from registry.rest import Server
-
-        return Server(location.url)
-    from registry.embedded import Embedded
-
-    assert location.folder is not None
-    return Embedded(location.folder)
 
 
 def resolve(registry: Registry, name: str, wanted: str) -> Version:

@@ -9,7 +9,7 @@ from compile.config import load_model
 from compile.project import Project
 from compile.step import read_record
 from registry.location import Location
-from registry.reading import open_registry
+from registry.stores import open_registry
 
 
 def status_of(project: Project, name: str, location: Location) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from compile import digest
 from compile.errors import ConfigError, IntegrityError
 from registry import manifest
-from registry.pull import RELEASE, SUMS, about_release, check_target, sums
+from registry.pulled import RELEASE, SUMS, about_release, check_target, sums
 
 
 @dataclass(frozen=True, slots=True)
