@@ -6,30 +6,24 @@ line: suite and calibration, float graph, dialect, artifact.
 
 from __future__ import annotations
 
-import ast
-import importlib.metadata
 import json
-import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from compile import digest
 from compile.blame import in_source_terms
-from compile.config import Dialect, TargetFile, load_target, toolchain_file
+from compile.config import Dialect, TargetFile, load_target
 from compile.errors import ConfigError, ToolchainError
-from compile.job import failure
 from compile.line import Line, Unavailable, own_code
 from compile.project import GRAPH_FILE
+from compile.share import checked_share
 from compile.source import file_of
 from compile.step import Record, Step, read_record
-from compile.worker import fingerprint
+from compile.toolchain import job_document, run_worker, version, worker_inputs
 
 PREPARED_BY = ("numpy",)
 LOWERED_BY = ("torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime")
 QUANTIZED_BY = (*LOWERED_BY, "neural-compressor", "torchao")
-WORKER = Path(__file__).parent / "worker.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,122 +158,9 @@ def _compiled(line: Line, name: str, target: TargetFile, dialect: Dialect, place
     return made_of(step, line.keep(step, name, run))
 
 
-def checked_share(layers: list[dict[str, Any]], graph_folder: Path, target: TargetFile, what: str) -> float | None:
-    """The share of the work that is integer in the graph and in what the runtime compiled: the smaller of the two."""
-    if target.precision != "int8":
-        return None
-    counted = json.loads((graph_folder / "coverage.json").read_text())
-    floats = [layer["name"] for layer in counted["layers"] if not layer["integer"]]
-    if counted["share"] < target.quantized_share:
-        raise ToolchainError(_too_float(what, "the quantized graph", counted["share"], target, floats))
-    compiled = compiled_share(layers, {layer["name"]: layer["macs"] for layer in counted["layers"]})
-    if compiled < target.quantized_share:
-        floats = [f"{layer['name']} ({layer['op']}, {layer['precision']})" for layer in layers if not layer["integer"]]
-        raise ToolchainError(_too_float(what, "what the runtime compiled", compiled, target, floats))
-    return float(min(compiled, counted["share"]))
-
-
-def compiled_share(layers: list[dict[str, Any]], macs: Mapping[str, int]) -> float:
-    """Integer share of the compiled layers, by multiply-accumulates; by count where names do not lead back.
-
-    A toolchain that cannot be asked (no layers) counts as what its graph is: strongly typed engines are compiled so.
-    """
-    if not layers:
-        return 1.0
-    weights = [sum(macs.get(name, 0) for name in layer["names"]) for layer in layers]
-    if not all(weights):
-        weights = [1] * len(layers)
-    return sum(w for w, layer in zip(weights, layers, strict=True) if layer["integer"]) / sum(weights)
-
-
-def _too_float(what: str, where: str, share: float, target: TargetFile, layers: list[str]) -> str:
-    shown = ", ".join(layers[:8]) + (", …" if len(layers) > 8 else "")
-    return (
-        f"{what}: {share:.0%} of the work is integer in {where}; expected at least {target.quantized_share:.0%}. "
-        f"In float: {shown}. Name them under `quantize.keep_float` and lower `quantized_share` if that is meant, "
-        "or give this model a float target"
-    )
-
-
-def job_document(
-    line: Line,
-    target: TargetFile,
-    *,
-    graph: Path | None = None,
-    precision: str,
-    artifact: Path | None = None,
-    twin: Path | None = None,
-    batches: Path | None = None,
-) -> dict[str, object]:
-    """`job.json` of a worker, with the places it reads as absolute paths."""
-    return {
-        "target_file": str(toolchain_file(target.toolchain)),
-        "options": target.options,
-        "precision": precision,
-        "signature": line.config.signature.document(),
-        "graph": str(graph or "graph.onnx"),
-        "artifact": str(artifact or "artifact"),
-        "twin": None if twin is None else str(twin),
-        "batches": str(batches or "batches"),
-    }
-
-
-def run_worker(
-    line: Line,
-    target: TargetFile,
-    folder: Path,
-    job: Mapping[str, object],
-    verb: str,
-    what: str,
-    *,
-    alone: bool = False,
-) -> dict[str, Any]:
-    """Run a worker in `folder` to its end and give its result; raises what went wrong, with the log."""
-    (folder / "job.json").write_text(json.dumps(job))
-    command = [sys.executable, "-I", "-B", str(WORKER), str(folder), verb]
-    line.jobs.run(command, folder=folder, limits=target.limits, what=what, alone=alone)
-    try:
-        result = json.loads((folder / "result.json").read_text())
-    except (OSError, ValueError) as error:
-        raise failure(what, "ended without a result", folder / "log.txt") from error
-    if "unavailable" in result:
-        raise Unavailable(f"{result['unavailable']['reason']}; {result['unavailable']['fix']}")
-    if "error" in result:
-        raise failure(what, result["error"], folder / "log.txt")
-    return dict(result)
-
-
-def worker_inputs(line: Line, target: TargetFile) -> dict[str, str]:
-    """What every job of a target depends on beside its data: code, packages, options, this machine."""
-    path = toolchain_file(target.toolchain)
-    return {
-        "target config": target.digest,
-        "inputs and outputs in the config": digest.of_document(line.config.signature.document()),
-        f"compile/targets/{path.name}": digest.of_file(path),
-        "compile/worker.py": digest.of_file(WORKER),
-        "this machine": digest.of_document(fingerprint()),
-        **{f"version of {name}": version for name, version in packages_of(path).items()},
-    }
-
-
-def packages_of(toolchain: Path) -> dict[str, str]:
-    """Installed versions of the packages that a target's file names in `PACKAGES`; read without importing it."""
-    tree = ast.parse(toolchain.read_text())
-    values = [n.value for n in tree.body if isinstance(n, ast.Assign) and getattr(n.targets[0], "id", "") == "PACKAGES"]
-    names: tuple[str, ...] = ast.literal_eval(values[0]) if values else ()
-    return {name: version(name) for name in names}
-
-
 def tools(*packages: str) -> dict[str, str]:
     versions = {f"version of {name}": version(name) for name in packages}
     return {**versions, "lockstep's own code": own_code("compile")}
-
-
-def version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def _digest_of(line: Line, name: str, role: str) -> str:

@@ -9,9 +9,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from compile.build import WORKER
 from compile.config import TargetFile, load_target, names_of, toolchain_file
 from compile.project import Project
+from compile.toolchain import WORKER
 
 TIME_S = 120
 

@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from compile import build, digest
+from compile import build, digest, toolchain
 from compile.config import load_target, toolchain_file
 from compile.errors import ConfigError, IntegrityError
 from compile.line import Line
@@ -43,9 +43,9 @@ def pack(line: Line, name: str, folder: Path) -> dict[str, Any]:
     twin = build.float_twin(line, name) if target.precision == "int8" else None
     if twin is not None:
         shutil.copytree(twin.folder / "artifact", part / "twin")
-    shutil.copy(build.WORKER, part / "worker.py")
+    shutil.copy(toolchain.WORKER, part / "worker.py")
     shutil.copy(toolchain_file(target.toolchain), part / "target.py")
-    job = build.job_document(line, target, precision=target.precision)
+    job = toolchain.job_document(line, target, precision=target.precision)
     job |= {"target_file": "target.py", "twin": None if twin is None else "twin"}
     (part / "job.json").write_text(json.dumps(job, indent=1, sort_keys=True))
     (part / "run.py").write_text(RUN)

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from compile import build, digest
+from compile import build, digest, toolchain
 from compile.build import Made
 from compile.config import FunctionName, TargetUse, load_target
 from compile.errors import ConfigError, LockstepError, ToolchainError
@@ -120,7 +120,7 @@ def verdict(line: Line, use: TargetUse) -> Outcome:
         "baseline": digest.of_document(arguments["baseline"]),
         "deferred": str(deferred),
         "lockstep's own code": own_code("compile", "parity"),
-        **{f"version of {name}": build.version(name) for name in JUDGED_BY},
+        **{f"version of {name}": toolchain.version(name) for name in JUDGED_BY},
     }
     step = Step(f"targets/{use.name}/verdict", line.out / "targets" / use.name / "verdict", inputs)
     judged = build.made_of(step, line.own(step, use.name, "parity.judge:judge", arguments))

@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from compile import build, digest
+from compile import build, digest, toolchain
 from compile.build import Made
 from compile.config import load_target
 from compile.errors import IntegrityError
@@ -46,11 +46,15 @@ def observation(line: Line, name: str) -> Made:
     """
     suite, compiled = build.data(line, "suite"), build.artifact(line, name)
     target = load_target(line.project, name)
-    inputs = {**digests(line, name), **build.worker_inputs(line, target), "carried here": _carried_digest(line, name)}
+    inputs = {
+        **digests(line, name),
+        **toolchain.worker_inputs(line, target),
+        "carried here": _carried_digest(line, name),
+    }
     step = Step(f"targets/{name}/observation", line.out / "targets" / name / "observation", inputs)
 
     def run(folder: Path, what: str) -> tuple[Path, dict[str, str]]:
-        job = build.job_document(
+        job = toolchain.job_document(
             line,
             target,
             precision=target.precision,
@@ -66,7 +70,7 @@ def observation(line: Line, name: str) -> Made:
                 if digest.of_files(made / "outputs") != result["outputs"]:
                     raise IntegrityError(f"{carried_folder(line, name)}: its outputs changed; bring them over again")
             else:
-                result = build.run_worker(line, target, folder, job, "answer", what)
+                result = toolchain.run_worker(line, target, folder, job, "answer", what)
                 (folder / "outputs").rename(made / "outputs")
         except Unavailable as reason:
             result = {"unavailable": str(reason)}
@@ -81,13 +85,17 @@ def timing(line: Line, name: str) -> Made:
     suite, compiled = build.data(line, "suite"), build.artifact(line, name)
     target = load_target(line.project, name)
     twin = build.float_twin(line, name) if target.precision == "int8" else None
-    inputs = {**digests(line, name), **build.worker_inputs(line, target), "carried here": _carried_digest(line, name)}
+    inputs = {
+        **digests(line, name),
+        **toolchain.worker_inputs(line, target),
+        "carried here": _carried_digest(line, name),
+    }
     if twin is not None:
         inputs["float twin"] = build.artifact_digest(twin)
     step = Step(f"targets/{name}/timing", line.out / "targets" / name / "timing", inputs)
 
     def run(folder: Path, what: str) -> tuple[Path, dict[str, str]]:
-        job = build.job_document(
+        job = toolchain.job_document(
             line,
             target,
             precision=target.precision,
@@ -97,7 +105,7 @@ def timing(line: Line, name: str) -> Made:
         )
         made = folder / "made"
         made.mkdir()
-        result = _carried(line, name) or build.run_worker(line, target, folder, job, "time", what, alone=True)
+        result = _carried(line, name) or toolchain.run_worker(line, target, folder, job, "time", what, alone=True)
         (made / "timing.json").write_text(json.dumps(result, sort_keys=True))
         return made, {}
 

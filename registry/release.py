@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compile import build, digest
+from compile import build, digest, toolchain
 from compile.config import load_target, toolchain_file
 from compile.errors import ConfigError
 from compile.line import Line, own_code
@@ -121,7 +121,7 @@ def _target(line: Line, outcome: Outcome, files: Path, evidence: Path) -> dict[s
     target = load_target(line.project, outcome.name)
     place = files / "targets" / outcome.name
     shutil.copytree(built.folder / "artifact", place)
-    shutil.copy(build.WORKER, place / "worker.py")
+    shutil.copy(toolchain.WORKER, place / "worker.py")
     shutil.copy(toolchain_file(target.toolchain), place / "target.py")
     golden.write(line, outcome, place)
     shutil.copytree(judged.folder, evidence / outcome.name, ignore=shutil.ignore_patterns("step.json"))
@@ -171,7 +171,7 @@ def _source_kind(line: Line) -> str:
 def tools(line: Line) -> dict[str, str]:
     """Versions of what built this release."""
     names = {*build.QUANTIZED_BY, *(p for use in line.config.uses for p in _packages(line, use.name))}
-    found = {name: build.version(name) for name in sorted(names)}
+    found = {name: toolchain.version(name) for name in sorted(names)}
     return {
         "lockstep": importlib.metadata.version("lockstep"),
         **{k: v for k, v in found.items() if v != "not installed"},
@@ -179,4 +179,4 @@ def tools(line: Line) -> dict[str, str]:
 
 
 def _packages(line: Line, target: str) -> dict[str, str]:
-    return build.packages_of(toolchain_file(load_target(line.project, target).toolchain))
+    return toolchain.packages_of(toolchain_file(load_target(line.project, target).toolchain))

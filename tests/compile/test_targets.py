@@ -16,9 +16,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from compile.build import WORKER, packages_of
 from compile.config import toolchain_file, toolchains
 from compile.probe import probe
+from compile.toolchain import WORKER, packages_of
 
 WEIGHTS = np.random.default_rng(0).standard_normal((6, 3)).astype(np.float32)
 SIGNATURE = {

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from compile.build import checked_share, compiled_share
 from compile.config import TargetFile
 from compile.errors import ToolchainError
+from compile.share import checked_share, compiled_share
 
 TARGET = TargetFile.model_validate(
     {"role": "edge", "hardware": "x", "toolchain": "t", "precision": "int8", "dialect": "uint8-asymmetric"}

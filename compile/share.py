@@ -1,0 +1,48 @@
+"""How much of a compiled int8 target really is integer: the gate that a quantizer which does nothing cannot pass."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from compile.config import TargetFile
+from compile.errors import ToolchainError
+
+
+def checked_share(layers: list[dict[str, Any]], graph_folder: Path, target: TargetFile, what: str) -> float | None:
+    """The share of the work that is integer in the graph and in what the runtime compiled: the smaller of the two."""
+    if target.precision != "int8":
+        return None
+    counted = json.loads((graph_folder / "coverage.json").read_text())
+    floats = [layer["name"] for layer in counted["layers"] if not layer["integer"]]
+    if counted["share"] < target.quantized_share:
+        raise ToolchainError(_too_float(what, "the quantized graph", counted["share"], target, floats))
+    compiled = compiled_share(layers, {layer["name"]: layer["macs"] for layer in counted["layers"]})
+    if compiled < target.quantized_share:
+        floats = [f"{layer['name']} ({layer['op']}, {layer['precision']})" for layer in layers if not layer["integer"]]
+        raise ToolchainError(_too_float(what, "what the runtime compiled", compiled, target, floats))
+    return float(min(compiled, counted["share"]))
+
+
+def compiled_share(layers: list[dict[str, Any]], macs: Mapping[str, int]) -> float:
+    """Integer share of the compiled layers, by multiply-accumulates; by count where names do not lead back.
+
+    A toolchain that cannot be asked (no layers) counts as what its graph is: strongly typed engines are compiled so.
+    """
+    if not layers:
+        return 1.0
+    weights = [sum(macs.get(name, 0) for name in layer["names"]) for layer in layers]
+    if not all(weights):
+        weights = [1] * len(layers)
+    return sum(w for w, layer in zip(weights, layers, strict=True) if layer["integer"]) / sum(weights)
+
+
+def _too_float(what: str, where: str, share: float, target: TargetFile, layers: list[str]) -> str:
+    shown = ", ".join(layers[:8]) + (", …" if len(layers) > 8 else "")
+    return (
+        f"{what}: {share:.0%} of the work is integer in {where}; expected at least {target.quantized_share:.0%}. "
+        f"In float: {shown}. Name them under `quantize.keep_float` and lower `quantized_share` if that is meant, "
+        "or give this model a float target"
+    )
