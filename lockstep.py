@@ -45,6 +45,7 @@ def main() -> None:
         MLFLOW_ALLOW_PICKLE_DESERIALIZATION="false",
         MLFLOW_HTTP_REQUEST_MAX_RETRIES="2",
         MLFLOW_HTTP_REQUEST_TIMEOUT="60",
+        MLFLOW_LOGGING_LEVEL="WARNING",
         GIT_PYTHON_REFRESH="quiet",
     )
     try:
@@ -142,13 +143,14 @@ def publish(model: str, repair: bool, registry: str | None, as_json: bool) -> in
 @click.argument("name")
 @click.argument("version")
 @click.argument("channel")
+@click.option("--new", is_flag=True, help="Make a channel of another name than these three.")
 @registry_option
 @json_option
-def promote(name: str, version: str, channel: str, registry: str | None, as_json: bool) -> int:
+def promote(name: str, version: str, channel: str, new: bool, registry: str | None, as_json: bool) -> int:
     """Point CHANNEL (candidate, staging, production) at a VERSION of NAME that passed."""
     from registry.promote import promote as point
 
-    done = point(_location(_project_or_none(), registry), name, version, channel)
+    done = point(_location(_project_or_none(), registry), name, version, channel, new=new)
     facts = {"name": name, "version": done.number, "channel": channel, "digest": done.digest}
     return _say(as_json, facts, f"{name}@{channel} is now version {done.number} (sha256:{str(done.digest)[:12]})")
 
@@ -260,7 +262,10 @@ def bundle(model: str, target: str, folder: Path | None, registry: str | None, a
     def go(line: Line) -> Answer:
         facts = pack(line, target, place)
         back = f"lockstep check {model} --observation {place}/observation"
-        text = f"{place}: copy it there, run `python3 run.py` in it, bring `observation` back, then\n  {back}"
+        text = (
+            f"{place}: copy it there, run `python3 run.py` in it (with numpy and the artifact's runtime installed), "
+            f"bring `observation` back, then\n  {back}"
+        )
         return lambda: _say(as_json, facts, text)
 
     return _with_line(model, registry, as_json, go)
@@ -282,7 +287,7 @@ def schema(kind: str | None, as_json: bool) -> int:
 
 @cli.command()
 @click.argument("name")
-@click.option("--from", "origin", required=True, metavar="FILE", help="An ONNX file, or a `.pt2` program.")
+@click.option("--from", "origin", required=True, metavar="FILE", help="An ONNX file.")
 @json_option
 def init(name: str, origin: str, as_json: bool) -> int:
     """Write configs/models/NAME.yaml from a model's own inputs and outputs."""

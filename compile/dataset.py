@@ -20,7 +20,7 @@ from compile import digest, user_code
 from compile.config import DataConfig, ModelFile, load_model
 from compile.errors import ConfigError
 from compile.project import Project
-from compile.signature import Signature, Tensor
+from compile.signature import BATCH, Axis, Signature, Tensor
 
 Array = NDArray[Any]
 Batch = dict[str, Array]
@@ -47,7 +47,7 @@ def read(project: Project, config: ModelFile, data: DataConfig, part: str) -> tu
     for raw in _raw(project, data, part):
         inputs = preprocess({k: v for k, v in raw.items() if k not in RESERVED}) if preprocess else raw
         batch = {name: _input(inputs, name, part) for name in names}
-        rows = check(config.signature.data_inputs, batch, f"{part} batch {len(batches)}")
+        rows = check(config.signature.data_inputs, batch, f"{part} batch {len(batches)}", config.signature.axes)
         batches.append(batch)
         columns.append(_columns(raw, set(names), rows, part))
     if not batches:
@@ -59,7 +59,8 @@ def write(made: Path, signature: Signature, batches: list[Batch], columns: Batch
     """Write prepared data. With state, batch t holds frame t of every stream, so that streams run side by side."""
     folder = made / "batches"
     folder.mkdir()
-    pieces = _frames(batches, columns) if signature.state else _split(batches, size, signature)
+    most = min(size, signature.axes[BATCH].most) if BATCH in signature.axes else size
+    pieces = _frames(batches, columns) if signature.state else _split(batches, most, signature)
     order = []
     for number, (batch, rows) in enumerate(pieces):
         np.savez(folder / f"{number:05d}.npz", **batch)  # type: ignore[arg-type]  # numpy's stub forbids ** of arrays
@@ -103,7 +104,7 @@ def refuse_leakage(suite: Path, calibration: Path, signature: Signature) -> None
         )
 
 
-def check(tensors: Iterable[Tensor], batch: Mapping[str, Array], where: str) -> int:
+def check(tensors: Iterable[Tensor], batch: Mapping[str, Array], where: str, axes: Mapping[str, Axis]) -> int:
     """The number of rows; ConfigError for a wrong dtype, a wrong shape, or what is not finite."""
     rows: dict[str, int] = {}
     for tensor in tensors:
@@ -112,6 +113,7 @@ def check(tensors: Iterable[Tensor], batch: Mapping[str, Array], where: str) -> 
             raise ConfigError(f"{where}: `{tensor.name}`: found dtype {array.dtype}; expected {tensor.dtype}")
         if not _shape_fits(array.shape, tensor.shape):
             raise ConfigError(f"{where}: `{tensor.name}`: found shape {array.shape}; expected {tensor.shape}")
+        _refuse_sizes(tensor, array, axes, where)
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             bad = np.argwhere(~np.isfinite(array))[0].tolist()
             raise ConfigError(f"{where}: `{tensor.name}`: found {array[tuple(bad)]} at {bad}; expected finite numbers")
@@ -122,6 +124,14 @@ def check(tensors: Iterable[Tensor], batch: Mapping[str, Array], where: str) -> 
     if not rows or not all(rows.values()):
         raise ConfigError(f"{where}: found no rows; expected at least one")
     return next(iter(rows.values()))
+
+
+def _refuse_sizes(tensor: Tensor, array: Array, axes: Mapping[str, Axis], where: str) -> None:
+    """ConfigError for a size outside what its axis may take; rows are no size: batches are cut to fit."""
+    for part, size in zip(tensor.shape, array.shape, strict=True):
+        if isinstance(part, str) and part != BATCH and not axes[part].least <= size <= axes[part].most:
+            allowed = f"{axes[part].least} to {axes[part].most}"
+            raise ConfigError(f"{where}: `{tensor.name}`: axis `{part}` is {size}; the config's axes say {allowed}")
 
 
 def _shape_fits(shape: tuple[int, ...], expected: tuple[int | str, ...]) -> bool:

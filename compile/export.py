@@ -175,6 +175,11 @@ def name_axes(model: onnx.ModelProto, signature: Signature) -> None:
                     f"Axis {size!r} of {tensor.name!r} is {dim.dim_value} and nothing else in the exported model. "
                     "Export it with that axis dynamic, or write the number in the config."
                 )
+            if isinstance(size, int) and dim.HasField("dim_value") and dim.dim_value != size:
+                raise ConfigError(
+                    f"{tensor.name!r} has size {dim.dim_value} in the model, {size} in the config {tensor.shape}. "
+                    "Correct `shape` in the model's config."
+                )
             if isinstance(size, str) and not dim.HasField("dim_value"):
                 dim.dim_param = size
 

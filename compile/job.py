@@ -27,6 +27,7 @@ POLL_SECONDS = 0.05
 LAST_LINES = 12
 DISK_FULL_BYTES = 1 << 16
 PR_SET_PDEATHSIG = 1
+ADDR_NO_RANDOMIZE = 0x0040000
 
 QUIET: Mapping[str, str] = {
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
@@ -135,12 +136,17 @@ def failure(what: str, reason: str, log: Path) -> ToolchainError:
 
 
 def _bound(limits: LimitsConfig) -> Callable[[], None]:
-    """What the new process does first: bound its memory, and die with the process that started it."""
+    """What the new process does first: bound its memory, die with its parent, lie at the same addresses each time.
+
+    A compiler that walks its pointers in order gives other bytes at other addresses (TensorRT for RTX: the numbers in
+    its generated names), so address randomization is off.
+    """
     size = int(limits.memory_gib * GIB) if limits.memory == "address-space" else None
     libc = ctypes.CDLL(None)
 
     def bound() -> None:
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        libc.personality(ADDR_NO_RANDOMIZE)
         if size is not None:
             resource.setrlimit(resource.RLIMIT_AS, (size, size))
 

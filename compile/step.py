@@ -70,7 +70,7 @@ def changes(step: Step, root: Path) -> list[str]:
 def commit(step: Step, made: Path, *, read: Mapping[str, str], because: list[str]) -> Record:
     """Make `made` the step's folder, all at once, with its record. What was there before is gone."""
     outputs = digest.of_files(made)
-    record = Record(dict(step.inputs), dict(read), outputs, tuple(because))
+    record = Record(dict(step.inputs), {k: v for k, v in read.items() if k not in step.inputs}, outputs, tuple(because))
     document = {"step": step.name, "inputs": record.inputs, "read": record.read, "outputs": outputs, "because": because}
     (made / RECORD).write_text(json.dumps(document, indent=1, sort_keys=True))
     replace(made, step.folder)

@@ -275,7 +275,10 @@ def main(folder: str, verb: str) -> int:
     result["fingerprint"] = fingerprint()
     (Path(folder) / "result.json").write_text(json.dumps(result, indent=1))
     if verb == "carry":
-        print(result.get("carried") or result.get("error") or result["unavailable"])
+        reason = result.get("unavailable", {}).get("reason")
+        print(result.get("carried") or f"nothing was observed: {reason or result['error']}")
+    if "unavailable" in result and verb == "carry":
+        return 1
     return 1 if "error" in result else 0
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from compile.config import ModelFile, TargetFile, load_model, load_target
 from compile.dataset import columns_of
+from compile.errors import ConfigError
 from compile.project import Project
 from parity import measure
 from parity.observed import Observed, broken_laws, read_observed
@@ -78,11 +79,27 @@ def examine(
     others: dict[Against, Observed] = {"source": source}
     if target.role == "edge" and "baseline" in folders:
         others["baseline"] = read_observed(folders["baseline"], config)
+    refuse_labels(config, columns_of(folders["suite"]))
     scene = measure.Scene(config, target, candidate, others, columns_of(folders["suite"]), folders)
     limits = [limit for limit in policy.limits if target.precision in limit.precision]
     met = [finding for limit in limits for finding in limited(limit, scene, policy)]
     unbound = [] if met else [f"no limit of the policy gives a measurement for {target.precision}"]
     return [*laws, law("limits", unbound), *met], measure.summary(scene)
+
+
+def refuse_labels(config: ModelFile, columns: Mapping[str, Any]) -> None:
+    """ConfigError where a classifier's labels are no classes of it: such a suite says nothing about the task."""
+    task = config.task
+    named = [t for t in config.signature.answers if task.output in (None, t.name)]
+    classes = named[0].shape[-1] if named and len(named[0].shape) > 1 else None
+    if task.kind != "classification" or task.postprocess or "labels" not in columns or not isinstance(classes, int):
+        return
+    labels = columns["labels"]
+    if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= classes:
+        found = f"{labels.dtype} from {labels.min()} to {labels.max()}"
+        raise ConfigError(
+            f"suite: labels: found {found}; expected integers from 0 to {classes - 1}, the model's classes"
+        )
 
 
 def law(name: str, broken: list[str]) -> Finding:

@@ -73,7 +73,7 @@ def observation(line: Line, name: str) -> Made:
                 result = toolchain.run_worker(line, target, folder, job, "answer", what)
                 (folder / "outputs").rename(made / "outputs")
         except Unavailable as reason:
-            result = {"unavailable": str(reason)}
+            result = {"unavailable": str(reason).replace("MODEL TARGET", f"{line.model} {name}")}
         (made / "observation.json").write_text(json.dumps(result, indent=1, sort_keys=True))
         return made, {}
 

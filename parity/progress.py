@@ -28,7 +28,8 @@ def shown(quiet: bool) -> Iterator[Notify]:
 
 def _plain(event: Event) -> None:
     if event.ran:
-        print(f"{event.who}: {event.what}", file=sys.stderr, flush=True)
+        sys.stderr.write(f"{event.who}: {event.what}\n")  # one write: targets report side by side
+        sys.stderr.flush()
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from compile.line import Line
 from compile.step import RECORD, read_record
 from parity.check import Outcome, check
 
+FIRST = "its first run"
 Reasons = dict[str, list[str]]
 
 
@@ -16,7 +17,11 @@ def why(line: Line) -> tuple[Reasons, Reasons]:
     check(line)
     last = {path.parent.relative_to(line.out).as_posix(): path.parent for path in sorted(line.out.rglob(RECORD))}
     records = {name: read_record(folder) for name, folder in last.items()}
-    return dict(line.reasons), {name: list(record.because) for name, record in records.items() if record is not None}
+    return dict(line.reasons), {
+        name: [FIRST if b == "not built yet" else b for b in record.because]
+        for name, record in records.items()
+        if record is not None
+    }
 
 
 def refuse_stale(line: Line) -> list[Outcome]:

@@ -12,8 +12,6 @@ from registry.embedded import Embedded
 from registry.manifest import Entry, Manifest
 from registry.reading import Registry, Version
 
-REPAIR = ". To put the judged bytes back: `lockstep publish MODEL --repair`"
-
 
 def find(registry: Registry, name: str, release_digest: str) -> Version | None:
     """The version that holds a release, or None."""
@@ -32,12 +30,12 @@ def check(registry: Registry, version: Version) -> None:
         place = _local(registry, version, manifest.FILE, Path(scratch))
         data = place.read_bytes() if place.is_file() else b""
         if digest.of_bytes(data) != version.digest:
-            raise IntegrityError(f"{where}: `manifest.json` changed after publishing, or is gone{REPAIR}")
+            raise IntegrityError(f"{where}: `manifest.json` changed after publishing, or is gone{_repair(version)}")
         for entry in entries(manifest.parse(data)):
             try:
                 manifest.check_file(_local(registry, version, entry.path, Path(scratch)), entry, where)
             except IntegrityError as error:
-                raise IntegrityError(f"{error}{REPAIR}") from error
+                raise IntegrityError(f"{error}{_repair(version)}") from error
 
 
 def _local(registry: Registry, version: Version, path: str, scratch: Path) -> Path:
@@ -46,3 +44,7 @@ def _local(registry: Registry, version: Version, path: str, scratch: Path) -> Pa
         return registry.path(version, path)
     registry.fetch(version, path, scratch / "file")
     return scratch / "file"
+
+
+def _repair(version: Version) -> str:
+    return f". To put the judged bytes back: `lockstep publish {version.name} --repair`"

@@ -55,6 +55,21 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path: Path, array: np.ndarray, c
         read_npz(tmp_path, x=array)
 
 
+def test_a_size_outside_its_axis_is_refused(tmp_path: Path) -> None:
+    config = model(
+        inputs={"x": {"dtype": "float32", "shape": ["batch", "width"]}},
+        axes={"width": {"least": 2, "typical": 2, "most": 4}},
+    )
+    read_npz(tmp_path, config, x=np.ones((3, 4), np.float32))
+    with pytest.raises(ConfigError, match="axis `width` is 5; the config's axes say 2 to 4"):
+        read_npz(tmp_path, config, x=np.ones((3, 5), np.float32))
+
+
+def test_a_column_that_is_nearly_labels_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="found a column `label`; expected `labels`"):
+        read_npz(tmp_path, x=X, label=np.arange(5))
+
+
 def test_missing_input_names_what_was_found(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no array for the input `x`; found z"):
         read_npz(tmp_path, z=X)

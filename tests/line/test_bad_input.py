@@ -84,6 +84,23 @@ def test_nan_in_the_suite(project: Path) -> None:
     refused(project, 2, "suite batch 0: `x`: found nan at [7, 2]")
 
 
+def test_a_declared_output_shape_that_the_model_does_not_have(project: Path) -> None:
+    edit(project, "logits: {dtype: float32, shape: [batch, 4]}", "logits: {dtype: float32, shape: [batch, 5]}")
+    refused(project, 2, "'logits' has size 4 in the model, 5 in the config")
+
+
+def test_labels_that_are_no_class_of_the_model(project: Path) -> None:
+    with np.load(project / "tiny" / "suite.npz") as arrays:
+        labels = arrays["labels"] + 1
+    rewrite(project, "suite", labels=labels)
+    refused(project, 2, "labels: found int64 from 1 to 4; expected integers from 0 to 3")
+
+
+def test_an_edge_target_is_no_baseline(project: Path) -> None:
+    edit(project, "baseline: [cloud-cpu-onnxruntime]", "baseline: [edge-x86-openvino-fp32]")
+    refused(project, 2, "`edge-x86-openvino-fp32` is an edge target; expected one whose role is cloud")
+
+
 def test_empty_suite(project: Path) -> None:
     rewrite(project, "suite", x=np.zeros((0, 16), np.float32), labels=np.zeros(0, int), id=np.zeros(0, int))
     refused(project, 2, "found no rows; expected at least one")

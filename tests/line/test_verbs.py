@@ -64,6 +64,14 @@ def test_promote_moves_a_channel_and_status_shows_it(project: Path) -> None:
     assert json_of(pulled)["version"] == 1
 
 
+def test_a_mistyped_channel_is_no_promotion(project: Path) -> None:
+    done = run_in(project, "promote", "tiny", "1", "prodction")
+    assert done.returncode == 2
+    assert "did you mean `production`?" in done.stderr
+    assert run_in(project, "promote", "tiny", "1", "canary", "--new").returncode == 0
+    assert run_in(project, "promote", "tiny", "1", "canary").returncode == 0
+
+
 @pytest.mark.parametrize("channel", ["latest", "v3", "a b", ""])
 def test_channels_that_mlflow_keeps_or_cannot_spell_are_refused(project: Path, channel: str) -> None:
     assert run_in(project, "promote", "tiny", "1", channel).returncode == 2

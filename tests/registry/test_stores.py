@@ -238,13 +238,13 @@ def test_a_flipped_bit_is_noticed_by_pull_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("verb", [("promote", "tiny", "1", "flipped"), ("publish", "tiny")], ids=lambda verb: verb[0])
+@pytest.mark.parametrize("verb", [("promote", "tiny", "1", "candidate"), ("publish", "tiny")], ids=lambda verb: verb[0])
 def test_a_flipped_bit_is_noticed_by(home: Path, store: Store, flipped: Path, verb: tuple[str, ...]) -> None:
     done = run_in(home, *verb, "--registry", store.name)
     assert done.returncode == 3
     assert "model.onnx" in done.stderr
     assert "--repair" in done.stderr
-    assert "flipped" not in str(versions(home, store))
+    assert "candidate" not in str(versions(home, store))
 
 
 def test_repair_puts_the_judged_bytes_back_into_the_same_version(home: Path, store: Store, flipped: Path) -> None:
