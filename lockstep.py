@@ -131,7 +131,7 @@ def artifacts(model: str, registry: str | None, as_json: bool) -> int:
 @json_option
 def publish(model: str, repair: bool, registry: str | None, as_json: bool) -> int:
     """Publish MODEL's release; refuses what was not judged or has changed since."""
-    from parity.why import refuse_stale
+    from registry.why import refuse_stale
 
     def go(line: Line) -> Answer:
         return _publish(line, refuse_stale(line), registry, as_json, repair=repair)
@@ -210,7 +210,7 @@ def verify(folder: Path, run: bool, as_json: bool) -> int:
 @json_option
 def why(model: str, registry: str | None, as_json: bool) -> int:
     """Say which input makes a step of MODEL run again, or that nothing changed."""
-    from parity.why import why as explain
+    from registry.why import why as explain
 
     def go(line: Line) -> Answer:
         now, last = explain(line)
@@ -349,7 +349,7 @@ def _publish(
     if version is None:
         done = put(location, release, repair=repair)
         version, created = done.version, done.created
-    return _ended(line, outcomes, code, as_json, release=version, location=location, created=created)
+    return _ended(line, outcomes, code, as_json, release=version, location=location, created=created, repaired=repair)
 
 
 def _ended(line: Line, outcomes: list[Outcome], code: int, as_json: bool, **published: Any) -> Answer:

@@ -29,6 +29,7 @@ class Ending:
     release: Version | None = None
     location: Location | None = None
     created: bool = False
+    repaired: bool = False
 
     def document(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -40,6 +41,7 @@ class Ending:
                 "digest": self.release.digest,
                 "registry": str(self.location),
                 "created": self.created,
+                "repaired": self.repaired,
             }
         return {
             "model": self.line.model,
@@ -70,11 +72,15 @@ def say(ending: Ending, as_json: bool) -> int:
 
 
 def _closing(ending: Ending) -> list[str]:
-    idle = "" if ending.line.ran or ending.created else "nothing to do: nothing changed since the last run\n"
+    idle = (
+        ""
+        if ending.line.ran or ending.created or ending.repaired
+        else "nothing to do: nothing changed since the last run\n"
+    )
     if ending.release is None:
         return ["", idle + ("all required targets are fit" if ending.code == PASSED else "not fit to publish")]
     name, version, me = ending.release.name, ending.release.number, _typed()
-    first = "published" if ending.created else "already published"
+    first = "published" if ending.created else "repaired" if ending.repaired else "already published"
     targets = [o.name for o in ending.outcomes if o.status in ("PASS", "DEFERRED")]
     edge = next((target for target in targets if target.startswith("edge")), targets[0])
     return [

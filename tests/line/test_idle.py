@@ -95,6 +95,13 @@ def test_a_limit_that_changed_is_noticed_and_a_comment_is_not(project: Path) -> 
     assert any("policy" in r for found in reasons(project).values() for r in found)
 
 
+def test_a_target_that_became_optional_is_noticed(project: Path) -> None:
+    config = project / "configs" / "models" / "tiny.yaml"
+    optional = "{name: edge-x86-openvino-fp32, required: false, why: a trial}"
+    config.write_text(config.read_text().replace("edge-x86-openvino-fp32]", f"{optional}]"))
+    assert any("targets in the config" in reason for reason in reasons(project)["release"])
+
+
 def test_a_changed_artifact_is_built_again(project: Path) -> None:
     flip(project / "out" / "tiny" / "targets" / "cloud-cpu-onnxruntime" / "build" / "artifact" / "model.onnx")
     document = json_of(run_in(project, "artifacts", "tiny", "--json"))
@@ -134,6 +141,7 @@ def test_release_digest_is_the_same_from_nothing_in_another_folder(project: Path
     document = json_of(run_in(other, "artifacts", "tiny", "--json"))
     assert "graphs/float32" in document["ran"]
     assert document["release"] == {
+        "repaired": False,
         "name": "tiny",
         "version": 1,
         "digest": first,
