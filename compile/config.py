@@ -208,12 +208,12 @@ def load_model(project: Project, name: str) -> ModelFile:
     for target in (*names, *model.baseline):
         _file(project, "targets", target)
     for target in model.baseline:
-        if load_target(project, target).role != "cloud":
-            raise ConfigError(f"{where}: baseline: `{target}` is an edge target; expected one whose role is cloud")
         if target not in names:
             raise ConfigError(
                 f"{where}: baseline: `{target}` is not among this model's targets{nearest(target, names)}"
             )
+        if load_target(project, target).role != "cloud":
+            raise ConfigError(f"{where}: baseline: `{target}` is an edge target; expected one whose role is cloud")
     return model
 
 

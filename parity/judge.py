@@ -14,6 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from compile.config import ModelFile, TargetFile, load_model, load_target
 from compile.dataset import columns_of
 from compile.errors import ConfigError
@@ -96,7 +98,7 @@ def refuse_labels(config: ModelFile, columns: Mapping[str, Any]) -> None:
         return
     labels = columns["labels"]
     if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= classes:
-        found = f"{labels.dtype} from {labels.min()} to {labels.max()}"
+        found = f"{labels.dtype} such as {', '.join(str(label) for label in np.unique(labels)[:3])}"
         raise ConfigError(
             f"suite: labels: found {found}; expected integers from 0 to {classes - 1}, the model's classes"
         )

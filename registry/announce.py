@@ -41,7 +41,6 @@ class Ending:
                 "digest": self.release.digest,
                 "registry": str(self.location),
                 "created": self.created,
-                "repaired": self.repaired,
             }
         return {
             "model": self.line.model,

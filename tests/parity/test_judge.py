@@ -487,7 +487,11 @@ def test_a_verdict_with_infinite_figures_is_still_json(case: Case, tmp_path: Pat
     for kind, name, document in (
         ("models", "m", {**case.model, "targets": ["edge", "cloud"]}),
         ("targets", "edge", {**json.loads(case.target().model_dump_json()), "toolchain": "onnxruntime"}),
-        ("targets", "cloud", {**json.loads(case.target().model_dump_json()), "toolchain": "onnxruntime"}),
+        (
+            "targets",
+            "cloud",
+            {**json.loads(case.target().model_dump_json()), "role": "cloud", "toolchain": "onnxruntime"},
+        ),
         ("policies", "default", {"limits": case.limits}),
     ):
         (project.configs / kind).mkdir(parents=True, exist_ok=True)
