@@ -2,7 +2,8 @@
 
 In: a step's inputs as a table of what -> digest. Out: a folder with the step's files and `step.json`, which holds
 that table, the project's files that the step's user code loaded or read, and the digest of every file it wrote.
-The rule: the same inputs never run twice, anything else always runs, a failure is never kept.
+The rule: what lies there from the same inputs is not made again, anything else is, a failure is never kept. One
+generation is kept: going back to earlier inputs runs the step again.
 """
 
 from __future__ import annotations
