@@ -14,7 +14,7 @@ from compile import digest
 from compile.blame import in_source_terms
 from compile.config import Dialect, TargetFile, load_target
 from compile.errors import ConfigError, ToolchainError
-from compile.line import Line, Unavailable, own_code
+from compile.line import Line, Unavailable, own_code, station
 from compile.project import GRAPH_FILE
 from compile.share import checked_share
 from compile.source import file_of
@@ -34,6 +34,7 @@ class Made:
     digest: str
 
 
+@station
 def data(line: Line, part: str) -> Made:
     """Prepared batches and columns of the suite or of the calibration data."""
     config = line.config.suite if part == "suite" else line.config.calibration
@@ -49,9 +50,10 @@ def data(line: Line, part: str) -> Made:
     }
     step = Step(part, line.out / part, inputs)
     arguments = {"model": line.model, "part": part}
-    return line.once(part, lambda: made_of(step, line.own(step, line.model, "compile.dataset:prepare", arguments)))
+    return made_of(step, line.own(step, line.model, "compile.dataset:prepare", arguments))
 
 
+@station
 def fetched(line: Line) -> Made | None:
     """The files of an MLflow source, or None for a source that lies in the project."""
     uri = line.config.source.mlflow
@@ -59,9 +61,10 @@ def fetched(line: Line) -> Made | None:
         return None
     step = Step("fetched", line.out / "fetched", {"uri": uri, "registry": line.tracking_uri, **tools("mlflow")})
     arguments = {"uri": uri, "tracking_uri": line.tracking_uri}
-    return line.once("fetched", lambda: made_of(step, line.own(step, line.model, "compile.source:fetch", arguments)))
+    return made_of(step, line.own(step, line.model, "compile.source:fetch", arguments))
 
 
+@station
 def source_inputs(line: Line) -> dict[str, str]:
     """What the source model is: config, weights or graph bytes, or the fetched files."""
     path = file_of(line.project, line.config.source)
@@ -75,20 +78,22 @@ def source_inputs(line: Line) -> dict[str, str]:
     return inputs if brought is None else inputs | {"fetched model": brought.digest}
 
 
+@station
 def float_graph(line: Line) -> Made:
     suite = data(line, "suite")
     inputs = {**source_inputs(line), "example": batches_digest(suite), **tools(*LOWERED_BY)}
     step = Step("graphs/float32", line.out / "graphs" / "float32", inputs)
     arguments = {"model": line.model, "suite": str(suite.folder), "fetched": _fetched_folder(line)}
-    return line.once("float32", lambda: made_of(step, line.own(step, line.model, "compile.lower:lower", arguments)))
+    return made_of(step, line.own(step, line.model, "compile.lower:lower", arguments))
 
 
+@station
 def graph(line: Line, dialect: Dialect) -> Made:
     """The graph of one dialect; every target of that dialect shares it."""
     floats = float_graph(line)
     if dialect == "float32":
         return floats
-    return line.once(dialect, lambda: _derived(line, dialect, floats))
+    return _derived(line, dialect, floats)
 
 
 def _derived(line: Line, dialect: Dialect, floats: Made) -> Made:
@@ -115,16 +120,18 @@ def _derived(line: Line, dialect: Dialect, floats: Made) -> Made:
     return made_of(step, line.own(step, line.model, "compile.dialect:derive", arguments))
 
 
+@station
 def artifact(line: Line, name: str) -> Made:
     """The compiled target: `artifact/` and `build.json`. ToolchainError where too little of it is integer."""
     target = load_target(line.project, name)
-    return line.once(f"{name}/build", lambda: _compiled(line, name, target, target.dialect, "build"))
+    return _compiled(line, name, target, target.dialect, "build")
 
 
+@station
 def float_twin(line: Line, name: str) -> Made:
     """The same source compiled in float by the same toolchain: what an integer artifact must beat."""
     target = load_target(line.project, name)
-    return line.once(f"{name}/float", lambda: _compiled(line, name, target, "float32", "float"))
+    return _compiled(line, name, target, "float32", "float")
 
 
 def _compiled(line: Line, name: str, target: TargetFile, dialect: Dialect, place: str) -> Made:

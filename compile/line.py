@@ -12,13 +12,13 @@ import json
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from compile import child, digest
 from compile.config import LimitsConfig, ModelFile, load_model
@@ -28,6 +28,7 @@ from compile.project import Project
 from compile.step import Record, Step, changes, commit, read_record
 
 T = TypeVar("T")
+Named = ParamSpec("Named")
 OWN_LIMITS = LimitsConfig(time_s=3600, memory_gib=64)
 
 
@@ -45,7 +46,7 @@ Notify = Callable[[Event], None]
 
 @dataclass(slots=True)
 class Line:
-    """One model on the line. `once` makes every step a value that all targets share."""
+    """One model on the line. `once` gives every target the same value, made by the first that asks."""
 
     project: Project
     model: str
@@ -56,7 +57,7 @@ class Line:
     ran: list[str] = field(default_factory=list)
     reasons: dict[str, list[str]] = field(default_factory=dict)
     dry: bool = False
-    _made: dict[str, Future[Any]] = field(default_factory=dict)
+    _made: dict[Hashable, Future[Any]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
@@ -67,7 +68,7 @@ class Line:
     def out(self) -> Path:
         return self.project.out(self.model)
 
-    def once(self, key: str, make: Callable[[], T]) -> T:
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
         """`make()`, computed by the first thread that asks and awaited by the others."""
         with self._lock:
             future = self._made.get(key)
@@ -139,6 +140,16 @@ class Line:
                 ) from error
             shutil.rmtree(self.out / ".work", ignore_errors=True)
             yield
+
+
+def station(make: Callable[Concatenate[Line, Named], T]) -> Callable[Concatenate[Line, Named], T]:
+    """A function of the line that runs once a run, whoever asks: what it looked at is not looked at again."""
+
+    @wraps(make)
+    def asked(line: Line, /, *at: Named.args, **by: Named.kwargs) -> T:
+        return line.once((make.__module__, make.__name__, *at, *by.items()), lambda: make(line, *at, **by))
+
+    return asked
 
 
 class Unavailable(ToolchainError):

@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import sys
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,7 @@ def worker_inputs(line: Line, target: TargetFile) -> dict[str, str]:
     }
 
 
+@cache
 def packages_of(toolchain: Path) -> dict[str, str]:
     """Installed versions of the packages that a target's file names in `PACKAGES`; read without importing it."""
     tree = ast.parse(toolchain.read_text())
@@ -88,6 +90,7 @@ def packages_of(toolchain: Path) -> dict[str, str]:
     return {name: version(name) for name in names}
 
 
+@cache
 def version(package: str) -> str:
     try:
         return importlib.metadata.version(package)

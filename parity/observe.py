@@ -15,10 +15,11 @@ from compile import build, digest, toolchain
 from compile.build import Made
 from compile.config import load_target
 from compile.errors import IntegrityError
-from compile.line import Line, Unavailable
+from compile.line import Line, Unavailable, station
 from compile.step import Step
 
 
+@station
 def source(line: Line) -> Made:
     """The source's own answers and the noise floor of float32."""
     suite = build.data(line, "suite")
@@ -35,9 +36,10 @@ def source(line: Line) -> Made:
         "fetched": None if brought is None else str(brought.folder),
     }
     function = "compile.reference:observe_source"
-    return line.once("source", lambda: build.made_of(step, line.own(step, line.model, function, arguments)))
+    return build.made_of(step, line.own(step, line.model, function, arguments))
 
 
+@station
 def observation(line: Line, name: str) -> Made:
     """The artifact's answers on its own runtime, here; or, as `unavailable`, why only other hardware can run it.
 
@@ -77,9 +79,10 @@ def observation(line: Line, name: str) -> Made:
         (made / "observation.json").write_text(json.dumps(result, indent=1, sort_keys=True))
         return made, {}
 
-    return line.once(f"{name}/observation", lambda: build.made_of(step, line.keep(step, name, run)))
+    return build.made_of(step, line.keep(step, name, run))
 
 
+@station
 def timing(line: Line, name: str) -> Made:
     """Latency of the artifact; of an integer one in alternation with its float twin. Nothing else runs meanwhile."""
     suite, compiled = build.data(line, "suite"), build.artifact(line, name)
@@ -109,7 +112,7 @@ def timing(line: Line, name: str) -> Made:
         (made / "timing.json").write_text(json.dumps(result, sort_keys=True))
         return made, {}
 
-    return line.once(f"{name}/timing", lambda: build.made_of(step, line.keep(step, name, run)))
+    return build.made_of(step, line.keep(step, name, run))
 
 
 def carried_folder(line: Line, name: str) -> Path:
@@ -131,6 +134,7 @@ def _carried_digest(line: Line, name: str) -> str:
     return digest.of_file(path) if path.is_file() else "nothing"
 
 
+@station
 def digests(line: Line, name: str) -> dict[str, str]:
     """What an observation of a target is an observation of."""
     compiled, suite = build.artifact(line, name), build.data(line, "suite")
