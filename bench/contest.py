@@ -81,7 +81,7 @@ def build(case: Case, folder: Path) -> Built:
         case,
         quantizer,
         onnxruntime={FLOAT: floats, STATIC: static, STATIC_DEFAULT: plain, OURS: ours},
-        openvino={FLOAT: floats, NNCF: nncf, OURS: ours},
+        openvino={FLOAT: floats, NNCF: nncf, OURS: runtimes.openvino_artifact(ours, folder / "lockstep")},
     )
 
 

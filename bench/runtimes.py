@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -33,6 +34,15 @@ def on_onnxruntime(path: Path) -> Run:
         return result
 
     return run
+
+
+def openvino_artifact(graph: Path, folder: Path) -> Path:
+    """What lockstep's own OpenVINO target makes of a graph: the bytes that it would publish."""
+    from compile.targets import openvino as target
+
+    folder.mkdir(exist_ok=True)
+    target.build(SimpleNamespace(graph=graph, artifact=folder, options={"threads": 1}, precision="int8"))
+    return folder / "model.xml"
 
 
 def on_openvino(path: Path) -> Run:
