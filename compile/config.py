@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from compile.digest import of_document
 from compile.errors import ConfigError
 from compile.project import Project
 from compile.signature import BATCH, Axis, DType, Signature, Tensor
-from compile.yaml_file import load, nearest
+from compile.yaml_file import line_of, load, nearest
 
-FunctionName = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+
+def _spelled(pattern: str, words: str) -> AfterValidator:
+    """A text of one spelling; `words` tell a person what it is."""
+
+    def checked(text: str) -> str:
+        if re.fullmatch(pattern, text) is None:
+            raise ValueError(words)
+        return text
+
+    return AfterValidator(checked)
+
+
+FunctionName = Annotated[str, _spelled(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", "`module:function`, as `examples.net:build`")]
+Name = Annotated[str, _spelled(r"[a-z0-9][a-z0-9._-]*", "a name of lower-case letters, digits, `.`, `_` and `-`")]
+MlflowUri = Annotated[str, _spelled(r"(models|runs):/.+", "`models:/NAME/VERSION` or `runs:/RUN/PATH`")]
+Kind = Literal["models", "targets", "policies"]
 Precision = Literal["float32", "float16", "int8"]
 Dialect = Literal["float32", "float16", "uint8-asymmetric", "int8-symmetric"]
 TaskKind = Literal["classification", "binary_score", "regression", "embedding", "sequence", "none"]
@@ -37,7 +52,7 @@ class SourceConfig(Strict):
     builder: FunctionName | None = None
     weights: str | None = None
     onnx: str | None = None
-    mlflow: str | None = Field(default=None, pattern=r"^(models|runs):/.+")
+    mlflow: MlflowUri | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> SourceConfig:
@@ -198,22 +213,23 @@ class TargetFile(Strict):
 
 
 def load_model(project: Project, name: str) -> ModelFile:
-    """The config of one model; refuses targets that do not exist and names used twice."""
-    model = load(_file(project, "models", name), ModelFile)
-    where = _file(project, "models", name)
+    """The config of one model; refuses targets and policies that do not exist, and names used twice."""
+    path = _file(project, "models", name)
+    model = load(path, ModelFile)
     names = [use.name for use in model.uses]
-    for target in names:
-        if names.count(target) > 1:
-            raise ConfigError(f"{where}: targets: `{target}` is listed twice; keep one of the two")
-    for target in (*names, *model.baseline):
-        _file(project, "targets", target)
-    for target in model.baseline:
+    for index, target in enumerate(names):
+        _refuse_unknown(project, "targets", target, path, ("targets", index))
+        if target in names[:index]:
+            at = line_of(path, "targets", index)
+            raise ConfigError(f"{at}: targets: `{target}` is listed twice; keep one of the two")
+    for index, target in enumerate(model.baseline):
         if target not in names:
-            raise ConfigError(
-                f"{where}: baseline: `{target}` is not among this model's targets{nearest(target, names)}"
-            )
+            at = line_of(path, "baseline", index)
+            raise ConfigError(f"{at}: baseline: `{target}` is not among this model's targets{nearest(target, names)}")
         if load_target(project, target).role != "cloud":
-            raise ConfigError(f"{where}: baseline: `{target}` is an edge target; expected one whose role is cloud")
+            at = line_of(path, "baseline", index)
+            raise ConfigError(f"{at}: baseline: `{target}` is an edge target; expected one whose role is cloud")
+    _refuse_unknown(project, "policies", model.policy, path, ("policy",))
     return model
 
 
@@ -237,13 +253,20 @@ def toolchain_file(name: str) -> Path:
     return Path(__file__).parent / "targets" / f"{name}.py"
 
 
-def names_of(project: Project, kind: Literal["models", "targets", "policies"]) -> list[str]:
+def names_of(project: Project, kind: Kind) -> list[str]:
     return sorted(p.stem for p in (project.configs / kind).glob("*.yaml"))
 
 
-def _file(project: Project, kind: Literal["models", "targets", "policies"], name: str) -> Path:
+def _file(project: Project, kind: Kind, name: str) -> Path:
     path = project.configs / kind / f"{name}.yaml"
     if not path.is_file():
         known = names_of(project, kind)
         raise ConfigError(f"{path}: no such config; {kind} here: {', '.join(known) or 'none'}{nearest(name, known)}")
     return path
+
+
+def _refuse_unknown(project: Project, kind: Kind, name: str, path: Path, where: tuple[int | str, ...]) -> None:
+    known = names_of(project, kind)
+    if name not in known:
+        found = f"found `{name}`; {kind} here: {', '.join(known) or 'none'}{nearest(name, known)}"
+        raise ConfigError(f"{line_of(path, *where)}: {where[0]}: {found}")

@@ -68,7 +68,28 @@ def test_key_written_twice_is_refused(tmp_path: Path) -> None:
 
 
 def test_not_yaml_is_refused_with_its_place(tmp_path: Path) -> None:
-    assert "not valid YAML" in refusal(tmp_path, "source: {onnx: [}\n")
+    assert f"{tmp_path}/m.yaml:9: not valid YAML: " in refusal(tmp_path, GOOD + "\tx: 3\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (GOOD.replace("[batch, 3]", "batch"), "m.yaml:3: `inputs.x.shape`: found 'batch'; expected: a list"),
+        (
+            GOOD.replace("[batch, 3]", "[batch, 3.5]"),
+            "`inputs.x.shape.1`: found '3.5'; expected: a whole number or a text",
+        ),
+        (GOOD + "preprocess: foo\n", "m.yaml:9: `preprocess`: found 'foo'; expected: `module:function`"),
+        (GOOD + "axes: {batch: 4}\n", "`axes.batch`: found '4'; expected: keys with values (least, most, typical)"),
+        (GOOD.replace("{onnx: m.onnx}", "{mlflow: x}"), "`source.mlflow`: found 'x'; expected: `models:/NAME/VERSION`"),
+        (GOOD.replace("[cloud", "[{name: x, requird: no}, cloud"), "m.yaml:8: unknown key `targets.0.requird`"),
+        (GOOD.replace("[cloud-cpu-onnxruntime]", "[]"), "m.yaml:8: `targets`: found '[]'; expected: at least 1"),
+    ],
+)
+def test_one_complaint_in_plain_words(tmp_path: Path, text: str, complaint: str) -> None:
+    message = refusal(tmp_path, text)
+    assert complaint in message
+    assert len(message.splitlines()) == 1
 
 
 def test_empty_file_is_refused(tmp_path: Path) -> None:
@@ -127,6 +148,15 @@ def test_two_targets_of_one_name_are_refused(tmp_path: Path) -> None:
 def test_unknown_target_lists_what_there_is(tmp_path: Path) -> None:
     project = a_project(tmp_path, GOOD.replace("cloud-cpu-onnxruntime", "cloud-cpu-onxruntime"))
     with pytest.raises(ConfigError, match=r"did you mean `cloud-cpu-onnxruntime`\?"):
+        load_model(project, "m")
+
+
+@pytest.mark.parametrize("more", ["policy: defualt\n", "baseline: [cloud-cpu-onxruntime]\n"])
+def test_unknown_names_come_with_the_line_that_says_them(tmp_path: Path, more: str) -> None:
+    project = a_project(tmp_path, GOOD + more)
+    with pytest.raises(
+        ConfigError, match=r"m\.yaml:9: (policy|baseline): .*did you mean `(default|cloud-cpu-onnxruntime)`\?"
+    ):
         load_model(project, "m")
 
 
