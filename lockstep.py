@@ -75,6 +75,7 @@ def _run() -> int:
 
 
 def _stop(message: str, kind: str, code: int) -> int:
+    message = message.replace(f"{Path.cwd()}/", "")
     click.echo(f"lockstep: {message}", err=True)
     if "--json" in sys.argv:
         click.echo(json.dumps({"error": {"kind": kind, "message": message}, "exit": code}))
@@ -210,14 +211,18 @@ def verify(folder: Path, run: bool, as_json: bool) -> int:
 @json_option
 def why(model: str, registry: str | None, as_json: bool) -> int:
     """Say which input makes a step of MODEL run again, or that nothing changed."""
+    from registry.why import lines
     from registry.why import why as explain
 
     def go(line: Line) -> Answer:
-        now, last = explain(line)
-        text = [f"{step}: {reason}" for step, reasons in now.items() for reason in reasons]
-        text = text or [f"{model}: nothing changed; the next run does nothing"]
-        text += ["", "why each step ran last:"] + [f"  {step}: {'; '.join(reasons)}" for step, reasons in last.items()]
-        return lambda: _say(as_json, {"would_run": now, "last_ran": last}, "\n".join(text))
+        found = explain(line, _location(line.project, registry))
+        facts = {
+            "would_run": found.now,
+            "then": found.after,
+            "published": found.published,
+            "last_ran": found.last,
+        }
+        return lambda: _say(as_json, facts, "\n".join(lines(model, found)))
 
     return _with_line(model, registry, True, go)
 

@@ -48,8 +48,11 @@ def data(line: Line, part: str) -> Made:
         **{name: _digest_of(line, name, part) for name in files},
         **tools(*PREPARED_BY),
     }
+    suite = data(line, "suite") if part == "calibration" else None
+    if suite is not None:
+        inputs["suite, for leakage"] = batches_digest(suite)
     step = Step(part, line.out / part, inputs)
-    arguments = {"model": line.model, "part": part}
+    arguments = {"model": line.model, "part": part, "judged_on": None if suite is None else str(suite.folder)}
     return made_of(step, line.own(step, line.model, "compile.dataset:prepare", arguments))
 
 
@@ -97,14 +100,12 @@ def graph(line: Line, dialect: Dialect) -> Made:
 
 
 def _derived(line: Line, dialect: Dialect, floats: Made) -> Made:
-    suite = data(line, "suite")
     inputs = {"float graph": floats.digest, **tools(*QUANTIZED_BY)}
     calibration = None
     if dialect != "float16":
         calibration = data(line, "calibration")
         inputs |= {
             "calibration": calibration.digest,
-            "suite, for leakage": batches_digest(suite),
             "quantize in the config": line.config.quantize.digest,
             **source_inputs(line),
         }
@@ -114,7 +115,6 @@ def _derived(line: Line, dialect: Dialect, floats: Made) -> Made:
         "dialect": dialect,
         "float_graph": str(floats.folder / GRAPH_FILE),
         "fetched": _fetched_folder(line),
-        "suite": str(suite.folder),
         "calibration": None if calibration is None else str(calibration.folder),
     }
     return made_of(step, line.own(step, line.model, "compile.dialect:derive", arguments))

@@ -9,10 +9,10 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from compile.digest import of_document
-from compile.errors import ConfigError
+from compile.errors import ConfigError, nearest
 from compile.project import Project
 from compile.signature import BATCH, Axis, DType, Signature, Tensor
-from compile.yaml_file import line_of, load, nearest
+from compile.yaml_file import line_of, load
 
 
 def _spelled(pattern: str, words: str) -> AfterValidator:

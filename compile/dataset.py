@@ -28,14 +28,16 @@ RESERVED = ("labels", "id", "group")
 NEARLY = {"label": "labels", "target": "labels", "ids": "id", "groups": "group"}
 
 
-def prepare(project: Project, made: Path, model: str, part: str) -> None:
-    """The step behind the suite (`part="suite"`) and the calibration data (`part="calibration"`)."""
+def prepare(project: Project, made: Path, model: str, part: str, judged_on: str | None) -> None:
+    """The step behind the suite (`part="suite"`) and the calibration data, which may share no row with `judged_on`."""
     config = load_model(project, model)
     data = config.suite if part == "suite" else config.calibration
     if data is None:
         raise ConfigError(f"configs/models/{model}.yaml: a quantized target needs `calibration`; it is missing")
     batches, columns = read(project, config, data, part)
     write(made, config.signature, batches, columns, data.batch)
+    if judged_on is not None:
+        refuse_leakage(Path(judged_on), made, config.signature)
 
 
 def read(project: Project, config: ModelFile, data: DataConfig, part: str) -> tuple[list[Batch], Batch]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from compile import coverage, graph
 from compile.config import Dialect, ModelFile, load_model
-from compile.dataset import Batch, batches_of, refuse_leakage
+from compile.dataset import Batch, batches_of
 from compile.project import GRAPH_FILE, Project
 from compile.quantize import ONNX_RUNTIME, quantize
 from compile.recipe import Recipe
@@ -27,7 +27,6 @@ def derive(
     dialect: Dialect,
     float_graph: str,
     fetched: str | None,
-    suite: str,
     calibration: str | None,
 ) -> None:
     """The step behind `graphs/<dialect>` for every dialect but float32."""
@@ -39,7 +38,6 @@ def derive(
         onnx.save(graph.to_float16(floats), made / GRAPH_FILE)
         return
     assert calibration is not None
-    refuse_leakage(Path(suite), Path(calibration), config.signature)
     source = open_source(project, config.source, None if fetched is None else Path(fetched))
     quantized, quantizer = quantize(
         source.module if source.module is not None else source.program,

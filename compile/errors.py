@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 PASSED, FAILED, CONFIG, TOOLCHAIN, UNDECIDED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 """Exit codes, as the README gives them."""
 
@@ -20,3 +22,11 @@ class ToolchainError(LockstepError):
 
 class IntegrityError(LockstepError):
     """Bytes are not the bytes that were promised."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`; did you mean X?` for the closest known name, else the empty string."""
+    import difflib
+
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean `{close[0]}`?" if close else ""

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 from compile import export, graph
 from compile.config import ModelFile, load_model
 from compile.dataset import Batch, batches_of
-from compile.errors import ConfigError
+from compile.errors import ConfigError, nearest
 from compile.project import GRAPH_FILE, Project
 from compile.signature import Signature
 from compile.source import Source, open_source
-from compile.yaml_file import nearest
 
 if TYPE_CHECKING:
     import onnx

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from compile import user_code
 from compile.config import SourceConfig
-from compile.errors import ConfigError
+from compile.errors import ConfigError, nearest
 from compile.project import Project
-from compile.yaml_file import nearest
 
 if TYPE_CHECKING:
     import onnx

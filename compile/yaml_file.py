@@ -6,8 +6,6 @@ name. Keys written twice are refused: YAML itself would silently keep the last.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -15,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from compile.errors import ConfigError
+from compile.errors import ConfigError, nearest
 
 Document = TypeVar("Document", bound=BaseModel)
 Where = tuple[int | str, ...]
@@ -67,12 +65,6 @@ def _composed(path: Path) -> yaml.Node | None:
         raise ConfigError(f"{at}: not valid YAML: {error.context or 'here'}: {error.problem}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`; did you mean X?` for the closest known name, else the empty string."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean `{close[0]}`?" if close else ""
 
 
 def _value(node: yaml.Node, where: Where, lines: Lines, path: Path) -> object:

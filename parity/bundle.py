@@ -14,7 +14,7 @@ from typing import Any
 
 from compile import build, digest, toolchain
 from compile.config import load_target, toolchain_file
-from compile.errors import ConfigError, IntegrityError
+from compile.errors import ConfigError, IntegrityError, nearest
 from compile.line import Line
 from compile.step import replace
 from parity import observe
@@ -30,8 +30,10 @@ sys.exit(subprocess.call([sys.executable, "-I", "-B", str(here / "worker.py"), s
 
 def pack(line: Line, name: str, folder: Path) -> dict[str, Any]:
     """Write the bundle of one target to `folder`, which must not exist yet; gives what it holds."""
-    if name not in [use.name for use in line.config.uses]:
-        raise ConfigError(f"configs/models/{line.model}.yaml: `{name}` is not one of this model's targets")
+    names = [use.name for use in line.config.uses]
+    if name not in names:
+        at = f"configs/models/{line.model}.yaml"
+        raise ConfigError(f"{at}: `{name}` is not one of its targets: {', '.join(names)}{nearest(name, names)}")
     if folder.exists():
         raise ConfigError(f"{folder}: exists already; name another folder with --to")
     target, suite, compiled = load_target(line.project, name), build.data(line, "suite"), build.artifact(line, name)

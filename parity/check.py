@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +68,9 @@ def side_by_side(line: Line, station: Callable[[Line, TargetUse], Outcome]) -> l
     with ThreadPoolExecutor(max_workers=len(line.config.uses)) as pool:
         futures = [pool.submit(_caught, line, use, station) for use in line.config.uses]
         try:
+            wait(futures, return_when=FIRST_EXCEPTION)
+            for failed in (f for f in futures if f.done() and f.exception()):
+                failed.result()
             return [future.result() for future in futures]
         except BaseException:
             line.jobs.stop()

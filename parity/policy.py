@@ -9,9 +9,9 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from compile.config import Precision, Strict, names_of
-from compile.errors import ConfigError
+from compile.errors import ConfigError, nearest
 from compile.project import Project
-from compile.yaml_file import load, nearest
+from compile.yaml_file import load
 from parity.verdict import Sense
 
 Metric = Literal["float_error", "sqnr_db", "agreement", "correct", "latency_ratio", "size_ratio"]

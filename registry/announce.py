@@ -82,15 +82,21 @@ def _closing(ending: Ending) -> list[str]:
     first = "published" if ending.created else "repaired" if ending.repaired else "already published"
     targets = [o.name for o in ending.outcomes if o.status in ("PASS", "DEFERRED")]
     edge = next((target for target in targets if target.startswith("edge")), targets[0])
+    left_out = [f"left out: {o.name}, {o.status}, not required: {o.use.why}" for o in _left_out(ending)]
     return [
+        *left_out,
         "",
         f"{idle}{first}: {name} version {version}, sha256:{ending.release.digest}, in {ending.location}",
         "",
         "next:",
         f"  {me} promote {name} {version} staging",
-        f"  {me} pull {name}@{version} --target {edge} --to ./{name}",
-        f"  {me} verify ./{name} --run",
+        f"  {me} pull {name}@{version} --target {edge} --to pulled/{name}",
+        f"  {me} verify pulled/{name} --run",
     ]
+
+
+def _left_out(ending: Ending) -> list[Outcome]:
+    return [o for o in ending.outcomes if not o.use.required and o.status not in ("PASS", "DEFERRED")]
 
 
 def _typed() -> str:

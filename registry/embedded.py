@@ -34,6 +34,9 @@ class Embedded:
         self.folder = folder
         mend(folder)
 
+    def __str__(self) -> str:
+        return str(self.folder)
+
     def versions(self, name: str) -> list[Version]:
         with self._read() as database:
             rows = database.execute(
@@ -47,6 +50,10 @@ class Embedded:
             ):
                 tags.setdefault(number, {})[key] = value
         return [Version(name, number, source, tags.get(number, {})) for number, source in rows]
+
+    def names(self) -> list[str]:
+        with self._read() as database:
+            return [name for (name,) in database.execute("select distinct name from model_versions order by name")]
 
     def channels(self, name: str) -> Mapping[str, int]:
         with self._read() as database:

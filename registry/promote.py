@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 
-from compile.errors import ConfigError, ToolchainError
-from compile.yaml_file import nearest
+from compile.errors import ConfigError, ToolchainError, nearest
 from registry import stored
 from registry.location import Location
 from registry.reading import STATUS_TAG, Version, resolve

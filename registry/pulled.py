@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 
-from compile.errors import ConfigError
-from compile.yaml_file import nearest
+from compile.errors import ConfigError, nearest
 from registry import manifest
 from registry.manifest import Manifest
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from compile.errors import ConfigError
+from compile.errors import ConfigError, nearest
 
 DIGEST_TAG = "lockstep.digest"
 STATUS_TAG = "lockstep.status"
@@ -34,6 +34,9 @@ class Registry(Protocol):
     def versions(self, name: str) -> list[Version]:
         """All versions, oldest first; empty where the model is unknown."""
 
+    def names(self) -> list[str]:
+        """Every model that was ever published here."""
+
     def channels(self, name: str) -> Mapping[str, int]:
         """Channel -> version number."""
 
@@ -50,5 +53,11 @@ def resolve(registry: Registry, name: str, wanted: str) -> Version:
     for version in versions:
         if version.number == number or (digest is not None and version.digest == digest):
             return version
-    have = ", ".join([*(str(v.number) for v in versions), *channels]) or "nothing of that name"
-    raise ConfigError(f"{name}@{wanted}: no such version or channel; this registry has: {have}")
+    if not versions:
+        names = registry.names()
+        holds = ", ".join(names) or "nothing: no release was published there, or no registry is there"
+        raise ConfigError(f"{name}: no such model in {registry}, which holds {holds}{nearest(name, names)}")
+    have = [*(str(v.number) for v in versions), *channels]
+    raise ConfigError(
+        f"{name}@{wanted}: no such version or channel in {registry}, which has {', '.join(have)}{nearest(wanted, have)}"
+    )

@@ -36,15 +36,15 @@ class Server:
         elif user and password:
             self.session.auth = (user, password)
 
+    def __str__(self) -> str:
+        return self.url
+
     def versions(self, name: str) -> list[Version]:
-        found: list[Version] = []
-        page = ""
-        while True:
-            document = self._get("model-versions/search", {"filter": f"name='{name}'", "page_token": page})
-            found += [_version(row) for row in document.get("model_versions", [])]
-            page = document.get("next_page_token", "")
-            if not page:
-                return sorted(found, key=lambda version: version.number)
+        found = [_version(row) for row in self._search("model-versions", "model_versions", f"name='{name}'")]
+        return sorted(found, key=lambda version: version.number)
+
+    def names(self) -> list[str]:
+        return sorted(row["name"] for row in self._search("registered-models", "registered_models", ""))
 
     def channels(self, name: str) -> Mapping[str, int]:
         document = self._get("registered-models/get", {"name": name}, missing_ok=True)
@@ -66,6 +66,17 @@ class Server:
                     stream.write(piece)
         except requests.RequestException as error:
             raise ToolchainError(f"{self.url}: `{path}` could not be fetched: {error}; try again") from error
+
+    def _search(self, call: str, rows: str, filtered: str) -> list[dict[str, Any]]:
+        """Every row of a paged search."""
+        found: list[dict[str, Any]] = []
+        page = ""
+        while True:
+            document = self._get(f"{call}/search", {"filter": filtered, "page_token": page})
+            found += document.get(rows, [])
+            page = document.get("next_page_token", "")
+            if not page:
+                return found
 
     def _get(self, call: str, query: Mapping[str, str], *, missing_ok: bool = False) -> dict[str, Any]:
         url = f"{self.url}/api/2.0/mlflow/{call}"

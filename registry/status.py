@@ -5,34 +5,70 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from compile.config import load_model
+from compile.config import names_of
+from compile.errors import ConfigError, IntegrityError, LockstepError, nearest
+from compile.line import Line
 from compile.project import Project
 from compile.step import read_record
+from parity.check import check
+from registry import stored
+from registry.embedded import Embedded
 from registry.location import Location
+from registry.reading import Registry, Version
 from registry.stores import open_registry
 
 
 def status_of(project: Project, name: str, location: Location) -> dict[str, Any]:
-    """Plain values: `targets` (built, status of the last verdict), `versions` (digest, channels)."""
-    config = load_model(project, name)
+    """Plain values: `targets` (built, the last verdict, whether that is still of these inputs), `versions`, `problem`.
+
+    `problem` is what keeps the model's config or data from being read, or None.
+    """
+    if name not in (known := names_of(project, "models")):
+        raise ConfigError(f"{name}: no such model; models here: {', '.join(known) or 'none'}{nearest(name, known)}")
     registry = open_registry(location)
     channels = registry.channels(name)
+    targets, problem = _targets(project, name, location)
     versions = [
-        {"version": v.number, "digest": v.digest, "channels": sorted(c for c, n in channels.items() if n == v.number)}
-        for v in registry.versions(name)
+        {
+            "version": version.number,
+            "digest": version.digest,
+            "channels": sorted(channel for channel, number in channels.items() if number == version.number),
+            "files": _files(registry, version),
+        }
+        for version in registry.versions(name)
     ]
-    return {
-        "targets": {use.name: _target(project, name, use.name) for use in config.uses},
-        "versions": versions,
-        "registry": str(location),
-    }
+    return {"targets": targets, "versions": versions, "registry": str(location), "problem": problem}
 
 
-def _target(project: Project, model: str, target: str) -> dict[str, Any]:
-    folder = project.out(model) / "targets" / target
+def _targets(project: Project, name: str, location: Location) -> tuple[dict[str, Any], str | None]:
+    try:
+        line = Line.open(project, name, lambda event: None, location.tracking_uri)
+    except ConfigError as error:
+        return {}, str(error)
+    line.dry = True
+    try:
+        current, problem = {outcome.name for outcome in check(line) if outcome.verdict}, None
+    except LockstepError as error:
+        current, problem = set(), str(error)
+    return {use.name: _target(line, use.name) | {"current": use.name in current} for use in line.config.uses}, problem
+
+
+def _target(line: Line, target: str) -> dict[str, Any]:
+    folder = line.out / "targets" / target
     verdict = folder / "verdict" / "verdict.json"
     judged = json.loads(verdict.read_text())["status"] if verdict.is_file() else None
     return {"built": read_record(folder / "build") is not None, "verdict": judged}
+
+
+def _files(registry: Registry, version: Version) -> str:
+    """Whether a release's files are as published; a server's are not fetched for that."""
+    if not isinstance(registry, Embedded):
+        return "not read"
+    try:
+        stored.check(registry, version)
+    except IntegrityError as error:
+        return str(error)
+    return "as published"
 
 
 def lines(name: str, found: dict[str, Any]) -> list[str]:
@@ -40,10 +76,14 @@ def lines(name: str, found: dict[str, Any]) -> list[str]:
     shown = [f"{name}  (registry: {found['registry']})"]
     for target, state in found["targets"].items():
         built = "built" if state["built"] else "not built"
-        shown.append(f"  {target:<28} {built:<10} {state['verdict'] or 'not judged'}")
+        since = "" if state["current"] or not state["built"] else "  (its inputs changed since: `lockstep why`)"
+        shown.append(f"  {target:<28} {built:<10} {state['verdict'] or 'not judged'}{since}")
+    if found["problem"]:
+        shown.append(f"  {found['problem']}")
     for version in found["versions"]:
         where = ", ".join(version["channels"]) or "no channel"
-        shown.append(f"  version {version['version']:<20} {where:<10} sha256:{str(version['digest'])[:12]}")
+        wrong = "" if version["files"] in ("as published", "not read") else f"  {version['files']}"
+        shown.append(f"  version {version['version']:<20} {where:<10} sha256:{str(version['digest'])[:12]}{wrong}")
     if not found["versions"]:
         shown.append("  nothing published")
     return shown

@@ -81,6 +81,20 @@ def test_one_label_is_noticed_and_only_the_judging_runs_again(project: Path) -> 
     assert not any(step.endswith(("observation", "timing")) for step in document["ran"])
 
 
+def test_status_and_why_say_which_verdicts_are_of_other_inputs(project: Path) -> None:
+    targets = json_of(run_in(project, "status", "tiny", "--json"))["tiny"]["targets"]
+    assert {t["current"] for t in targets.values()} == {True}
+    flip(project / "tiny" / "weights.safetensors")
+    found = json_of(run_in(project, "status", "tiny", "--json"))["tiny"]
+    assert {(t["built"], t["verdict"], t["current"]) for t in found["targets"].values()} == {(True, "PASS", False)}
+    assert set(json_of(run_in(project, "why", "tiny", "--json"))["then"]) == set(targets)
+    (project / "tiny" / "weights.safetensors").unlink()
+    done = run_in(project, "status", "tiny", "--json")
+    assert done.returncode == 0, done.stderr
+    assert "tiny/weights.safetensors" in json_of(done)["tiny"]["problem"]
+    assert json_of(done)["tiny"]["versions"][0]["version"] == 1
+
+
 def test_the_users_code_is_an_input(project: Path) -> None:
     code = project / "tiny" / "model.py"
     code.write_text(code.read_text() + "\n# a word\n")
@@ -116,7 +130,11 @@ def test_a_changed_published_file_stops_the_run_and_names_the_file(project: Path
     assert done.returncode == 3
     assert "model.onnx" in done.stderr
     assert "--repair" in done.stderr
+    assert "model.onnx" in json_of(run_in(project, "why", "tiny", "--json"))["published"]
+    assert "model.onnx" in json_of(run_in(project, "status", "tiny", "--json"))["tiny"]["versions"][0]["files"]
     assert run_in(project, "publish", "tiny", "--repair").returncode == 0
+    assert json_of(run_in(project, "why", "tiny", "--json"))["published"] is None
+    assert json_of(run_in(project, "status", "tiny", "--json"))["tiny"]["versions"][0]["files"] == "as published"
     assert run_in(project, "artifacts", "tiny").returncode == 0
 
 

@@ -33,6 +33,9 @@ class InMemory:
     swap: dict[str, bytes] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
 
+    def names(self) -> list[str]:
+        return []
+
     def versions(self, name: str) -> list[Version]:
         return [Version("m", 3, "memory", {DIGEST_TAG: self.digest})] if name == "m" else []
 

@@ -131,6 +131,16 @@ def test_the_environment_names_the_registry_and_the_option_wins(home: Path, stor
     assert (other["registry"], other["versions"]) == (str(tmp_path), [])
 
 
+def test_a_name_that_is_not_there_says_what_is(home: Path, store: Store, tmp_path: Path) -> None:
+    done = pull(home, store, tmp_path / "got", "tyni@1")
+    assert done.returncode == 2
+    message = json_of(done)["error"]["message"]
+    assert "did you mean `tiny`?" in message
+    assert store.name in message
+    done = pull(home, store, tmp_path / "got", "tiny@staging")
+    assert "no such version or channel" in json_of(done)["error"]["message"]
+
+
 def test_a_pulled_release_verifies_and_sha256sum_agrees(home: Path, store: Store, tmp_path: Path) -> None:
     done = pull(home, store, tmp_path / "got")
     assert done.returncode == 0, done.stderr
