@@ -5,10 +5,15 @@ one engine holds them all. Running needs a GPU. One build a process: the bytes o
 """
 
 import ctypes
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 PACKAGES = ("tensorrt", "tensorrt-rtx-cu13-libs", "tensorrt-rtx-cu13-bindings")
+M_MMAP_MAX = -4
+"""The builder numbers names by the order of its objects' addresses, and where an allocator puts them hangs on all that
+came before: the length of a path is enough. A new thread has an arena of its own, which starts empty; kept from mapping
+large blocks elsewhere, it fills the same way each time."""
 NO_GPU = ("no NVIDIA GPU on this machine", "carry it to one with `lockstep bundle MODEL TARGET`")
 
 
@@ -39,9 +44,16 @@ def find():
 
 
 def build(job):
+    """The engine, built where memory looks the same in every folder."""
     name, trt, missing = find()
     if trt is None:
         raise job.Unavailable(*missing)
+    ctypes.CDLL(None).mallopt(M_MMAP_MAX, 0)
+    with ThreadPoolExecutor(1) as fresh_memory:
+        return fresh_memory.submit(compiled, job, name, trt).result()
+
+
+def compiled(job, name, trt):
     logger = listener(trt)
     builder = trt.Builder(logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))

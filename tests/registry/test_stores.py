@@ -137,7 +137,7 @@ def test_a_name_that_is_not_there_says_what_is(home: Path, store: Store, tmp_pat
     message = json_of(done)["error"]["message"]
     assert "did you mean `tiny`?" in message
     assert store.name in message
-    done = pull(home, store, tmp_path / "got", "tiny@staging")
+    done = pull(home, store, tmp_path / "got", "tiny@nowhere")
     assert "no such version or channel" in json_of(done)["error"]["message"]
 
 
