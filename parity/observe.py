@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from compile import build, digest, toolchain
 from compile.build import Made
@@ -46,23 +46,8 @@ def observation(line: Line, name: str) -> Made:
     An observation that was carried here is taken instead, if it is of this artifact and this suite: it was made on the
     hardware that somebody wanted judged.
     """
-    suite, compiled = build.data(line, "suite"), build.artifact(line, name)
-    target = load_target(line.project, name)
-    inputs = {
-        **digests(line, name),
-        **toolchain.worker_inputs(line, target),
-        "carried here": _carried_digest(line, name),
-    }
-    step = Step(f"targets/{name}/observation", line.out / "targets" / name / "observation", inputs)
 
     def run(folder: Path, what: str) -> tuple[Path, dict[str, str]]:
-        job = toolchain.job_document(
-            line,
-            target,
-            precision=target.precision,
-            artifact=compiled.folder / "artifact",
-            batches=suite.folder / "batches",
-        )
         made = folder / "made"
         made.mkdir()
         try:
@@ -72,47 +57,58 @@ def observation(line: Line, name: str) -> Made:
                 if digest.of_files(made / "outputs") != result["outputs"]:
                     raise IntegrityError(f"{carried_folder(line, name)}: its outputs changed; bring them over again")
             else:
-                result = toolchain.run_worker(line, target, folder, job, "answer", what)
+                result = _worked(line, name, folder, "answer", what)
                 (folder / "outputs").rename(made / "outputs")
         except Unavailable as reason:
             result = {"unavailable": str(reason).replace("MODEL TARGET", f"{line.model} {name}")}
         (made / "observation.json").write_text(json.dumps(result, indent=1, sort_keys=True))
         return made, {}
 
+    step = Step(f"targets/{name}/observation", line.out / "targets" / name / "observation", _inputs(line, name))
     return build.made_of(step, line.keep(step, name, run))
 
 
 @station
 def timing(line: Line, name: str) -> Made:
     """Latency of the artifact; of an integer one in alternation with its float twin. Nothing else runs meanwhile."""
-    suite, compiled = build.data(line, "suite"), build.artifact(line, name)
-    target = load_target(line.project, name)
-    twin = build.float_twin(line, name) if target.precision == "int8" else None
-    inputs = {
-        **digests(line, name),
-        **toolchain.worker_inputs(line, target),
-        "carried here": _carried_digest(line, name),
-    }
-    if twin is not None:
-        inputs["float twin"] = build.artifact_digest(twin)
-    step = Step(f"targets/{name}/timing", line.out / "targets" / name / "timing", inputs)
 
     def run(folder: Path, what: str) -> tuple[Path, dict[str, str]]:
-        job = toolchain.job_document(
-            line,
-            target,
-            precision=target.precision,
-            artifact=compiled.folder / "artifact",
-            batches=suite.folder / "batches",
-            twin=None if twin is None else twin.folder / "artifact",
-        )
         made = folder / "made"
         made.mkdir()
-        result = _carried(line, name) or toolchain.run_worker(line, target, folder, job, "time", what, alone=True)
+        result = _carried(line, name) or _worked(line, name, folder, "time", what)
         (made / "timing.json").write_text(json.dumps(result, sort_keys=True))
         return made, {}
 
+    twin = _twin(line, name)
+    inputs = _inputs(line, name) | ({} if twin is None else {"float twin": build.artifact_digest(twin)})
+    step = Step(f"targets/{name}/timing", line.out / "targets" / name / "timing", inputs)
     return build.made_of(step, line.keep(step, name, run))
+
+
+def _inputs(line: Line, name: str) -> dict[str, str]:
+    return {
+        **digests(line, name),
+        **toolchain.worker_inputs(line, load_target(line.project, name)),
+        "carried here": _carried_digest(line, name),
+    }
+
+
+def _worked(line: Line, name: str, folder: Path, verb: Literal["answer", "time"], what: str) -> dict[str, Any]:
+    """What the worker gives for an artifact on the suite's batches. Timed, it has the machine to itself."""
+    target, twin = load_target(line.project, name), _twin(line, name) if verb == "time" else None
+    job = toolchain.job_document(
+        line,
+        target,
+        precision=target.precision,
+        artifact=build.artifact(line, name).folder / "artifact",
+        batches=build.data(line, "suite").folder / "batches",
+        twin=None if twin is None else twin.folder / "artifact",
+    )
+    return toolchain.run_worker(line, target, folder, job, verb, what, alone=verb == "time")
+
+
+def _twin(line: Line, name: str) -> Made | None:
+    return build.float_twin(line, name) if load_target(line.project, name).precision == "int8" else None
 
 
 def carried_folder(line: Line, name: str) -> Path:
