@@ -28,8 +28,13 @@ def shown(quiet: bool) -> Iterator[Notify]:
 
 def _plain(event: Event) -> None:
     if event.ran:
-        sys.stderr.write(f"{event.who}: {event.what}\n")  # one write: targets report side by side
+        sys.stderr.write(f"{event.who}: {_said(event)}\n")  # one write: targets report side by side
         sys.stderr.flush()
+
+
+def _said(event: Event) -> str:
+    """The step without its target, which stands before it."""
+    return event.what.removeprefix(f"targets/{event.who}/")
 
 
 @contextmanager
@@ -51,6 +56,6 @@ def _live() -> Iterator[Notify]:
 
         def notify(event: Event) -> None:
             if event.ran:
-                rows[event.who] = (event.what, time.monotonic())
+                rows[event.who] = (_said(event), time.monotonic())
 
         yield notify

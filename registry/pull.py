@@ -43,6 +43,7 @@ def pull(registry: Registry, wanted: str, target: str, folder: Path) -> Pulled:
         return Pulled(folder, name, version.number, version.digest, target, fetched=False)
     folder = Path(os.path.abspath(folder))
     _refuse_strange(folder)
+    _sweep(folder)
     part = folder.with_name(f".{folder.name}.part-{os.getpid()}")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -90,6 +91,17 @@ def _refuse_strange(folder: Path) -> None:
     ours = {RELEASE, SUMS, manifest.FILE}
     if found and (len(found & ours) < 2 or found - ours - {"targets"}):
         raise ConfigError(f"{folder}: holds files that lockstep did not pull; name an empty or a new folder with --to")
+
+
+def _sweep(folder: Path) -> None:
+    """Clear what pulls that were killed left beside the folder; a release that one had set aside comes back."""
+    for left in [*folder.parent.glob(f".{folder.name}.old-*"), *folder.parent.glob(f".{folder.name}.part-*")]:
+        if Path(f"/proc/{left.name.rpartition('-')[2]}").exists():
+            continue
+        if ".old-" in left.name and not folder.exists():
+            left.rename(folder)
+        else:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _put(part: Path, folder: Path) -> None:

@@ -132,6 +132,21 @@ def test_a_line_that_breaks_keeps_the_older_release(folder: Path) -> None:
     assert contents(folder) == before
 
 
+def test_what_killed_pulls_left_is_cleared_and_what_one_set_aside_comes_back(folder: Path) -> None:
+    dead = 2**22 + 1  # above the largest process id that Linux gives
+    folder.rename(folder.with_name(f".{folder.name}.old-{dead}"))
+    half, running = (folder.with_name(f".{folder.name}.part-{pid}") for pid in (dead, 1))
+    half.mkdir()
+    running.mkdir()
+    broken = release({**FILES, "targets/edge/model.bin": b"newer"})
+    broken.break_after = 1
+    with pytest.raises(ToolchainError, match="the line broke"):
+        pull(broken, "m@3", TARGET, folder)
+    assert verify(folder).target == TARGET
+    assert not half.exists()
+    assert running.exists()
+
+
 @pytest.mark.parametrize("path", ["manifest.json", *FILES])
 @pytest.mark.parametrize("change", [lambda b: b + b" ", lambda b: b[:-1], lambda b: bytes([b[0] ^ 1]) + b[1:]])
 def test_other_bytes_than_promised_are_refused(
