@@ -341,8 +341,8 @@ def _publish(
     `trusting`: a version that a server lists counts as whole, for a run that has nothing to do; else all is read back.
     """
     from compile.errors import PASSED
+    from registry.publish import Published, published
     from registry.publish import publish as put
-    from registry.publish import published
     from registry.release import assemble
 
     code = _code(line, outcomes)
@@ -350,17 +350,15 @@ def _publish(
         return _ended(line, outcomes, code, as_json)
     location = _location(line.project, registry)
     release = assemble(line, outcomes)
-    version, created = published(location, release) if trusting else None, False
-    if version is None:
-        done = put(location, release, repair=repair)
-        version, created = done.version, done.created
-    return _ended(line, outcomes, code, as_json, release=version, location=location, created=created, repaired=repair)
+    version = published(location, release) if trusting else None
+    done = Published(version) if version is not None else put(location, release, repair=repair)
+    return _ended(line, outcomes, code, as_json, published=done, location=location)
 
 
-def _ended(line: Line, outcomes: list[Outcome], code: int, as_json: bool, **published: Any) -> Answer:
+def _ended(line: Line, outcomes: list[Outcome], code: int, as_json: bool, **release: Any) -> Answer:
     from registry.announce import Ending, say
 
-    return lambda: say(Ending(line, outcomes, code, **published), as_json)
+    return lambda: say(Ending(line, outcomes, code, **release), as_json)
 
 
 def _code(line: Line, outcomes: list[Outcome]) -> int:

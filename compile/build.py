@@ -84,7 +84,7 @@ def source_inputs(line: Line) -> dict[str, str]:
 @station
 def float_graph(line: Line) -> Made:
     suite = data(line, "suite")
-    inputs = {**source_inputs(line), "example": batches_digest(suite), **tools(*LOWERED_BY)}
+    inputs = {**source_inputs(line), "the suite's inputs, to trace with": batches_digest(suite), **tools(*LOWERED_BY)}
     step = Step("graphs/float32", line.out / "graphs" / "float32", inputs)
     arguments = {"model": line.model, "suite": str(suite.folder), "fetched": _fetched_folder(line)}
     return made_of(step, line.own(step, line.model, "compile.lower:lower", arguments))

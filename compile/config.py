@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -240,7 +242,12 @@ def load_target(project: Project, name: str) -> TargetFile:
     known = toolchains()
     if target.toolchain not in known:
         found = f"found `{target.toolchain}`; expected one of {', '.join(known)}"
-        raise ConfigError(f"{path}: toolchain: {found}{nearest(target.toolchain, known)}")
+        raise ConfigError(f"{line_of(path, 'toolchain')}: toolchain: {found}{nearest(target.toolchain, known)}")
+    options = declared(toolchain_file(target.toolchain), "OPTIONS")
+    for option in target.options:
+        if option not in options:
+            found = f"unknown `{option}`; {target.toolchain} takes {', '.join(options)}"
+            raise ConfigError(f"{line_of(path, 'options', option)}: options: {found}{nearest(option, options)}")
     return target
 
 
@@ -251,6 +258,15 @@ def toolchains() -> list[str]:
 
 def toolchain_file(name: str) -> Path:
     return Path(__file__).parent / "targets" / f"{name}.py"
+
+
+@cache
+def declared(toolchain: Path, what: Literal["PACKAGES", "OPTIONS"]) -> tuple[str, ...]:
+    """What a toolchain's file says of itself at its top; read without importing it."""
+    tree = ast.parse(toolchain.read_text())
+    values = [n.value for n in tree.body if isinstance(n, ast.Assign) and getattr(n.targets[0], "id", "") == what]
+    names: tuple[str, ...] = ast.literal_eval(values[0]) if values else ()
+    return names
 
 
 def names_of(project: Project, kind: Kind) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def _of_onnx(origin: Path) -> tuple[Rows, Rows]:
                 raise ConfigError(f"{origin}: `{value.name}` is {dtype}; expected one of {', '.join(DTYPES)}")
             dims = value.type.tensor_type.shape.dim
             shape: list[int | str] = [
-                d.dim_value if d.HasField("dim_value") else ("batch" if i == 0 else d.dim_param or f"axis{i}")
+                d.dim_value if d.HasField("dim_value") else ("batch" if i == 0 else _axis(value.name, i, d.dim_param))
                 for i, d in enumerate(dims)
             ]
             found.append((value.name, dtype, shape))
@@ -61,13 +62,19 @@ def _of_onnx(origin: Path) -> tuple[Rows, Rows]:
     return rows([v for v in graph.input if v.name not in constants]), rows(list(graph.output))
 
 
+def _axis(tensor: str, index: int, name: str) -> str:
+    """An axis name as YAML takes it; one of its own for each axis that the graph gives no name (some write `?`)."""
+    plain = re.sub(r"\W", "_", name)
+    return plain if re.match(r"[A-Za-z]", plain) else re.sub(r"\W", "_", f"{tensor}_{index}")
+
+
 def _text(origin: str, inputs: Rows, outputs: Rows) -> str:
     named = sorted({part for _, _, shape in (*inputs, *outputs) for part in shape if isinstance(part, str)} - {"batch"})
     axes = [f"  {axis}: {{least: 1, typical: 64, most: 512}}   # TODO: the sizes that really occur" for axis in named]
     return "\n".join(
         [
             "source:",
-            f"  onnx: {origin}",
+            f"  onnx: {json.dumps(origin, ensure_ascii=False)}",
             "inputs:",
             *(_row(*row) for row in inputs),
             "outputs:",
@@ -75,7 +82,7 @@ def _text(origin: str, inputs: Rows, outputs: Rows) -> str:
             *(["axes:", *axes] if axes else []),
             "suite: {npz: TODO.npz}         # TODO: arrays named like the inputs, and `labels`, `id`",
             "calibration: {npz: TODO.npz}   # TODO: other rows than the suite's, inputs alone",
-            f"task: {{kind: none, output: {outputs[0][0]}}}   # TODO: classification, binary_score, regression, embedding, sequence",
+            f"task: {{kind: none, output: {_key(outputs[0][0])}}}   # TODO: or classification, regression, … (docs/configs.md)",
             "baseline: [cloud-cpu-onnxruntime]",
             "targets:",
             *(f"  - {target}" for target in TARGETS),
@@ -85,5 +92,8 @@ def _text(origin: str, inputs: Rows, outputs: Rows) -> str:
 
 
 def _row(name: str, dtype: str, shape: list[int | str]) -> str:
-    key = name if re.fullmatch(r"[A-Za-z_][\w.]*", name) else f'"{name}"'
-    return f"  {key}: {{dtype: {dtype}, shape: [{', '.join(str(part) for part in shape)}]}}"
+    return f"  {_key(name)}: {{dtype: {dtype}, shape: [{', '.join(str(part) for part in shape)}]}}"
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z_][\w.]*", name) else json.dumps(name, ensure_ascii=False)

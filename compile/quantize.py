@@ -13,8 +13,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from compile.coverage import Coverage, Layer, of_qdq_graph
-from compile.errors import ConfigError, ToolchainError
-from compile.graph import refuse_nan
+from compile.errors import ConfigError, ToolchainError, nearest
+from compile.graph import refuse_nan, source_module
 from compile.recipe import Recipe
 from compile.signature import Signature
 
@@ -39,6 +39,7 @@ def quantize(
     check_calibration(signature, calibration)
     refuse_nan(float_graph)
     sizes = {name: axis.typical for name, axis in signature.axes.items()}
+    refuse_unmatched(float_graph, recipe.keep_float, of_qdq_graph(float_graph, sizes))
     made: list[Attempt] = []
     reasons: list[str] = []
     for name, make in quantizers(module, float_graph, signature, calibration, recipe).items():
@@ -87,6 +88,22 @@ def left_float(coverage: Coverage, recipe: Recipe) -> tuple[Layer, ...]:
         for layer in coverage.float_layers
         if not any(fnmatchcase(name or "", p) for p in recipe.keep_float for name in (layer.name, layer.source_module))
     )
+
+
+def refuse_unmatched(graph: onnx.ModelProto, patterns: Sequence[str], coverage: Coverage) -> None:
+    """ConfigError where a pattern of `keep_float` means nothing in this model: a typo must not look like a choice."""
+    modules = {module for node in graph.graph.node if (module := source_module(node))}
+    known = {node.name for node in graph.graph.node} | {
+        ".".join(module.split(".")[:depth]) for module in modules for depth in range(1, module.count(".") + 2)
+    }
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in known):
+            layers = [layer.source_module or layer.name for layer in coverage.layers]
+            shown = ", ".join(layers[:NAMED_IN_MESSAGE]) + (", …" if len(layers) > NAMED_IN_MESSAGE else "")
+            raise ConfigError(
+                f"quantize.keep_float: `{pattern}` is no module and no node of this model; its layers are {shown}"
+                f"{nearest(pattern, known)}"
+            )
 
 
 def best(made: Sequence[Attempt], reasons: Sequence[str]) -> tuple[onnx.ModelProto, str]:

@@ -7,7 +7,7 @@ cannot: sources that exist only as ONNX, one-dimensional convolutions, cells of 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,10 +38,18 @@ transformer) only the layers are quantized: everything else at eight bits costs 
 
 
 class Reader:
-    """Calibration batches in the shape that ONNX Runtime's calibrator asks for."""
+    """Calibration batches in the shape that ONNX Runtime's calibrator asks for; a range of them at a time, if told."""
 
     def __init__(self, names: Sequence[str], calibration: Sequence[Mapping[str, np.ndarray]]) -> None:
-        self.feeds: Iterator[dict[str, np.ndarray]] = ({name: b[name] for name in names} for b in calibration)
+        self.batches = [{name: batch[name] for name in names} for batch in calibration]
+        self.feeds = iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        """From here on, these batches."""
+        self.feeds = iter(self.batches[start_index:end_index])
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         """The next batch, or None at the end."""
@@ -90,6 +98,7 @@ def options(graph: onnx.ModelProto, recipe: Recipe) -> dict[str, Any]:
             "ActivationSymmetric": symmetric,
             "WeightSymmetric": True,
             "QuantizeBias": False,
+            "CalibStridedMinMax": 1,  # batch by batch: a histogram takes arrays of one shape at a time
             "MatMulConstBOnly": True,
             "OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"],
         },

@@ -43,6 +43,6 @@ def _too_float(what: str, where: str, share: float, target: TargetFile, layers: 
     shown = ", ".join(layers[:8]) + (", …" if len(layers) > 8 else "")
     return (
         f"{what}: {share:.0%} of the work is integer in {where}; expected at least {target.quantized_share:.0%}. "
-        f"In float: {shown}. Name them under `quantize.keep_float` and lower `quantized_share` if that is meant, "
-        "or give this model a float target"
+        f"In float: {shown}. If that is meant, name them under `quantize.keep_float` in the model's "
+        "config and lower `quantized_share` in a copy of the target's config; else give this model a float target"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import importlib.metadata
 import json
 import sys
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from compile import digest
-from compile.config import TargetFile, toolchain_file
+from compile.config import TargetFile, declared, toolchain_file
 from compile.job import failure
 from compile.line import Line, Unavailable
 from compile.worker import fingerprint
@@ -83,11 +82,8 @@ def worker_inputs(line: Line, target: TargetFile) -> dict[str, str]:
 
 @cache
 def packages_of(toolchain: Path) -> dict[str, str]:
-    """Installed versions of the packages that a target's file names in `PACKAGES`; read without importing it."""
-    tree = ast.parse(toolchain.read_text())
-    values = [n.value for n in tree.body if isinstance(n, ast.Assign) and getattr(n.targets[0], "id", "") == "PACKAGES"]
-    names: tuple[str, ...] = ast.literal_eval(values[0]) if values else ()
-    return {name: version(name) for name in names}
+    """Installed versions of the packages that a target's file names in `PACKAGES`."""
+    return {name: version(name) for name in declared(toolchain, "PACKAGES")}
 
 
 @cache

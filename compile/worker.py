@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import math
 import os
 import platform
 import shutil
@@ -134,16 +135,48 @@ def rows_in(signature: Document, feeds: Arrays) -> int:
     return 1
 
 
-def measure(job: Job, infers: dict[str, Infer]) -> dict[str, list[float]]:
-    """Seconds per call of each callable at the typical batch size, in alternation, so that they share the noise."""
+def typical_feeds(job: Job) -> Arrays:
+    """Real inputs of the suite at the typical size of every axis: the batch nearest to it, repeated or cut to fit."""
     import numpy as np
 
-    first = sorted(job.batches.glob("*.npz"))[0]
-    size = job.signature["axes"]["batch"]["typical"] if "batch" in job.signature["axes"] else 1
-    with np.load(first, allow_pickle=False) as batch:
-        rows = {name: batch[name] for name in batch.files if name != "stream"}
-        feeds = {t["name"]: repeat(rows[t["name"]], size, t) for t in job.signature["inputs"] if t["name"] in rows}
-    feeds.update(Memory(job.signature).read(None, size))
+    inputs = [t for t in job.signature["inputs"] if t["name"] not in job.signature["state"]]
+    wanted = {t["name"]: sizes(job.signature, t, "typical") for t in inputs}
+
+    def distance(batch: Arrays) -> float:
+        pairs = [
+            (have, want)
+            for t in inputs
+            for have, want, axis in zip(batch[t["name"]].shape, wanted[t["name"]], t["shape"], strict=True)
+            if axis != "batch"
+        ]
+        return sum(abs(math.log(max(have, 1) / want)) for have, want in pairs)
+
+    nearest, least = {}, math.inf
+    for path in sorted(job.batches.glob("*.npz")):
+        with np.load(path, allow_pickle=False) as arrays:
+            batch = {t["name"]: arrays[t["name"]] for t in inputs}
+        if (far := distance(batch)) < least:
+            nearest, least = batch, far
+        if least == 0:
+            break
+    feeds = {name: fitted(array, wanted[name]) for name, array in nearest.items()}
+    batch_axis = job.signature["axes"].get("batch", {"typical": 1})
+    feeds.update(Memory(job.signature).read(None, batch_axis["typical"]))
+    return feeds
+
+
+def fitted(array: Any, shape: list[int]) -> Any:
+    """An array cut to a shape, or repeated from its start where it is shorter."""
+    import numpy as np
+
+    for axis, size in enumerate(shape):
+        if array.shape[axis] != size:
+            array = np.take(array, np.arange(size) % array.shape[axis], axis=axis)
+    return array
+
+
+def measure(infers: dict[str, Infer], feeds: Arrays) -> dict[str, list[float]]:
+    """Seconds per call of each callable on the same inputs, in alternation, so that they share the noise."""
     for infer in infers.values():
         for _ in range(WARMUP_RUNS):
             infer(feeds)
@@ -157,16 +190,6 @@ def measure(job: Job, infers: dict[str, Infer]) -> dict[str, list[float]]:
             infer(feeds)
             seconds[name].append(time.perf_counter() - begin)
     return seconds
-
-
-def repeat(rows: Any, size: int, tensor: Document) -> Any:
-    """The first `size` rows along the batch axis, starting over where there are fewer."""
-    import numpy as np
-
-    if "batch" not in tensor["shape"]:
-        return rows
-    axis = tensor["shape"].index("batch")
-    return np.take(rows, np.arange(size) % rows.shape[axis], axis=axis)
 
 
 def fingerprint() -> Document:
@@ -225,7 +248,9 @@ def perform(job: Job, verb: str, target: Any) -> Document:
     infers = {"artifact": infer}
     if job.twin:
         infers["float"] = target.load(job, job.twin)[0]
-    return {"effective": effective, "seconds": measure(job, infers)}
+    feeds = typical_feeds(job)
+    shapes = {name: list(array.shape) for name, array in feeds.items()}
+    return {"effective": effective, "shapes": shapes, "seconds": measure(infers, feeds)}
 
 
 def carry(job: Job, target: Any) -> Document:
@@ -239,6 +264,7 @@ def carry(job: Job, target: Any) -> Document:
     document = {
         **answered,
         "seconds": timed["seconds"],
+        "shapes": timed["shapes"],
         "fingerprint": fingerprint(),
         "model": bundle["model"],
         "target": bundle["target"],

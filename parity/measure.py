@@ -173,11 +173,13 @@ def summary(scene: Scene) -> dict[str, Any]:
     bounds = statistics.share(int(same.sum()), len(same), 0.95)
     pair = right_answers(scene, "source")
     seconds = scene.timing()
+    ratio = latency_ratio(seconds, 0.95)
     return {
         "agreement": {"value": bounds.value, "low": bounds.low, "disagree": int((~same).sum()), "n": len(same)},
         "correct": None if pair is None else {"source": float(pair[0].mean()), "candidate": float(pair[1].mean())},
         "latency_p50_s": float(np.median(seconds["artifact"])),
         "float_p50_s": float(np.median(seconds["float"])) if "float" in seconds else None,
+        "latency_ratio": ratio.value if "float" in seconds else None,
         "size_bytes": artifact_bytes(scene.folders["build"]),
     }
 

@@ -44,7 +44,7 @@ def _figures(outcome: Outcome) -> tuple[str, ...]:
         f"{agrees['value']:.2%} (≥ {agrees['low']:.2%})",
         UNKNOWN if right is None else f"{right['candidate']:.2%} ({right['source']:.2%})",
         f"{summary['latency_p50_s'] * 1000:.3f} ms",
-        UNKNOWN if summary["float_p50_s"] is None else f"{summary['latency_p50_s'] / summary['float_p50_s']:.2f}",
+        UNKNOWN if summary["latency_ratio"] is None else f"{summary['latency_ratio']:.2f}",
         digest,
     )
 

@@ -11,36 +11,38 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from compile.config import load_target
 from compile.errors import PASSED
 from compile.line import Line
 from parity import report
 from parity.check import Outcome
 from registry.location import Location
-from registry.reading import Version
+from registry.publish import Published
+
+IDLE = "nothing to do: nothing changed since the last run"
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """Everything a run has to say; `release` is what is published, and `created` whether this run did it."""
+    """Everything a run has to say; `published` is None where nothing was."""
 
     line: Line
     outcomes: Sequence[Outcome]
     code: int
-    release: Version | None = None
+    published: Published | None = None
     location: Location | None = None
-    created: bool = False
-    repaired: bool = False
 
     def document(self) -> dict[str, Any]:
         """As plain JSON values."""
         facts = None
-        if self.release is not None:
+        if self.published is not None:
+            version = self.published.version
             facts = {
-                "name": self.release.name,
-                "version": self.release.number,
-                "digest": self.release.digest,
+                "name": version.name,
+                "version": version.number,
+                "digest": version.digest,
                 "registry": str(self.location),
-                "created": self.created,
+                "created": self.published.created,
             }
         return {
             "model": self.line.model,
@@ -71,27 +73,38 @@ def say(ending: Ending, as_json: bool) -> int:
 
 
 def _closing(ending: Ending) -> list[str]:
-    idle = (
-        ""
-        if ending.line.ran or ending.created or ending.repaired
-        else "nothing to do: nothing changed since the last run\n"
-    )
-    if ending.release is None:
-        return ["", idle + ("all required targets are fit" if ending.code == PASSED else "not fit to publish")]
-    name, version, me = ending.release.name, ending.release.number, _typed()
-    first = "published" if ending.created else "repaired" if ending.repaired else "already published"
+    done = ending.published
+    worked = bool(ending.line.ran) or any(o.status == "ERROR" for o in ending.outcomes)
+    if done is None:
+        fit = "all required targets are fit" if ending.code == PASSED else "not fit to publish"
+        return ["", *([] if worked else [IDLE]), fit, *_advice(ending)]
+    name, version, me = done.version.name, done.version.number, _typed()
+    first = "published" if done.created else "repaired" if done.repaired else "already published"
     targets = [o.name for o in ending.outcomes if o.status in ("PASS", "DEFERRED")]
     edge = next((target for target in targets if target.startswith("edge")), targets[0])
-    left_out = [f"left out: {o.name}, {o.status}, not required: {o.use.why}" for o in _left_out(ending)]
     return [
-        *left_out,
+        *(f"left out: {o.name}, {o.status}, not required: {o.use.why}" for o in _left_out(ending)),
         "",
-        f"{idle}{first}: {name} version {version}, sha256:{ending.release.digest}, in {ending.location}",
+        *([] if worked or done.created or done.repaired else [IDLE]),
+        f"{first}: {name} version {version}, sha256:{done.version.digest}, in {ending.location}",
         "",
         "next:",
         f"  {me} promote {name} {version} staging",
         f"  {me} pull {name}@{version} --target {edge} --to pulled/{name}",
         f"  {me} verify pulled/{name} --run",
+    ]
+
+
+def _advice(ending: Ending) -> list[str]:
+    """What to try where int8 was refused."""
+    failed = [o for o in ending.outcomes if o.status == "FAIL"]
+    if not any(load_target(ending.line.project, o.name).precision == "int8" for o in failed):
+        return []
+    return [
+        "",
+        f"what to try, in configs/models/{ending.line.model}.yaml (docs/verdicts.md, `When int8 is refused`):",
+        "  quantize: {algorithm: kl}, more calibration rows, or `keep_float` for the first and last layers",
+        "  a float target in its place, or `{name: …, required: false, why: …}` to release without it",
     ]
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compile.errors import LockstepError, ToolchainError
+from compile.errors import IntegrityError, LockstepError, ToolchainError
 from registry import manifest, stored
 from registry.embedded import EXPERIMENT_PREFIX, Embedded, is_unmade
 from registry.location import DATABASE, Location
@@ -35,10 +35,11 @@ PLACE = "release"
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The version that holds a release, and whether this call created it."""
+    """The version that holds a release, and whether this call created it or put its bytes back."""
 
     version: Version
-    created: bool
+    created: bool = False
+    repaired: bool = False
 
 
 def published(location: Location, release: Release) -> Version | None:
@@ -59,9 +60,13 @@ def publish(location: Location, release: Release, *, repair: bool = False) -> Pu
     with _one_at_a_time(location):
         registry = open_registry(location)
         found = stored.find(registry, release.name, release.digest)
-        if found is not None and not repair:
-            stored.check(registry, found)
-            return Published(found, created=False)
+        if found is not None:
+            try:
+                stored.check(registry, found)
+                return Published(found)
+            except IntegrityError:
+                if not repair:
+                    raise
         return _commit(location, registry, release, found)
 
 
@@ -84,7 +89,7 @@ def _commit(location: Location, registry: Registry, release: Release, found: Ver
         raise ToolchainError(f"the registry at {location} accepted the release and does not list it; publish again")
     if found is not None:
         stored.check(registry, version)
-    return Published(version, created=found is None)
+    return Published(version, created=found is None, repaired=found is not None)
 
 
 def _create(client: MlflowClient, release: Release, run_id: str, source: str) -> None:

@@ -47,4 +47,7 @@ def _local(registry: Registry, version: Version, path: str, scratch: Path) -> Pa
 
 
 def _repair(version: Version) -> str:
-    return f". To put the judged bytes back: `lockstep publish {version.name} --repair`"
+    return (
+        f". To put the judged bytes back, run `lockstep publish {version.name} --repair` where its inputs are those of "
+        f"version {version.number}"
+    )

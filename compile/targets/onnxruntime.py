@@ -4,6 +4,7 @@ import re
 import shutil
 
 PACKAGES = ("onnxruntime",)
+OPTIONS = ("threads",)
 INTEGER_OPS = {
     "QLinearConv",
     "ConvInteger",

@@ -3,6 +3,7 @@
 import numpy as np
 
 PACKAGES = ("openvino",)
+OPTIONS = ("threads",)
 WEIGHTED = {
     "Convolution",
     "GroupConvolution",

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 PACKAGES = ("tensorrt", "tensorrt-rtx-cu13-libs", "tensorrt-rtx-cu13-bindings")
+OPTIONS = ("compute_capabilities",)
 M_MMAP_MAX = -4
 """The builder numbers names by the order of its objects' addresses, and where an allocator puts them hangs on all that
 came before: the length of a path is enough. A new thread has an arena of its own, which starts empty; kept from mapping

@@ -178,6 +178,16 @@ def test_int8_cannot_come_from_a_float_dialect(tmp_path: Path) -> None:
         load(path, TargetFile)
 
 
+def test_an_option_that_the_toolchain_does_not_take_is_refused_with_its_line(tmp_path: Path) -> None:
+    project = a_project(tmp_path, GOOD)
+    path = tmp_path / "configs" / "targets" / "cloud-cpu-onnxruntime.yaml"
+    path.write_text(path.read_text().replace("options: {threads: 1}", "options:\n  thread: 1"))
+    with pytest.raises(
+        ConfigError, match=r"yaml:8: options: unknown `thread`; onnxruntime takes threads; did you mean `threads`"
+    ):
+        load_target(project, "cloud-cpu-onnxruntime")
+
+
 def test_digest_ignores_spelling_and_hears_meaning(tmp_path: Path) -> None:
     one = parse(tmp_path, GOOD).digest
     assert parse(tmp_path, "# a comment\n" + GOOD).digest == one

@@ -248,6 +248,23 @@ def test_layers_kept_float_are_float_and_no_others() -> None:
         assert {layer.source_module for layer in counted.layers if layer.integer} == {"stem.0", "depthwise.0"}
 
 
+@pytest.mark.parametrize("pattern", ["iner*", "head.0"])
+def test_a_pattern_that_keeps_nothing_float_is_a_typo(pattern: str) -> None:
+    module, floats = residual()
+    with pytest.raises(
+        ConfigError, match=rf"keep_float: `{pattern.replace('*', '.*')}` is no module.*did you mean `(inner|head)"
+    ):
+        quantize(module, floats, IMAGES, images(), Recipe("uint8-asymmetric", keep_float=(pattern,)))
+
+
+def test_histograms_take_batches_of_different_lengths() -> None:
+    torch.manual_seed(0)
+    floats = export_torch(Outliers().eval(), IDS, sentences()[0])
+    assert len({array.shape for batch in sentences() for array in batch.values()}) > 1
+    graph, _ = quantize(None, floats, IDS, sentences(), Recipe("uint8-asymmetric", algorithm="kl"))
+    assert of_qdq_graph(graph, {"batch": 1, "length": 8}).share > 0.9
+
+
 def test_a_transformer_with_an_unused_pooler_and_int32_ids_stays_dynamic_and_shrinks() -> None:
     torch.manual_seed(0)
     module = Outliers().eval()

@@ -110,7 +110,9 @@ def test_timings_of_artifact_and_twin_come_in_pairs(toolchain: str, tmp_path: Pa
     skip_unless(toolchain, "run")
     folder = job(tmp_path / "job", toolchain, twin="artifact")
     work(folder, "build")
-    seconds = work(folder, "time")["seconds"]
+    timed = work(folder, "time")
+    seconds = timed["seconds"]
+    assert timed["shapes"] == {"x": [1, 6]}
     assert len(seconds["artifact"]) == len(seconds["float"]) > 10
     assert min(seconds["artifact"]) > 0
 

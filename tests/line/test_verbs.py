@@ -100,3 +100,23 @@ def test_init_overwrites_nothing_and_takes_no_other_file(project: Path) -> None:
     assert run_in(project, "init", "tiny", "--from", "m.onnx").returncode == 2
     assert (project / "configs" / "models" / "tiny.yaml").read_bytes() == before
     assert run_in(project, "init", "other", "--from", "tiny/weights.safetensors").returncode == 2
+
+
+def test_init_writes_a_config_that_loads_whatever_the_axes_are_called(project: Path) -> None:
+    from onnx import TensorProto, helper, save
+
+    from compile.config import load_model
+    from compile.project import Project
+
+    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["?", 3, "?", "p2o.DynamicDimension.1"])
+    answer = helper.make_tensor_value_info("fetch:0", TensorProto.FLOAT, ["?", 3, "?", "1+2"])
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["fetch:0"])], "g", [given], [answer])
+    (project / "odd #1").mkdir()
+    path = project / "odd #1" / "m.onnx"
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 12)], ir_version=7), path)
+    assert run_in(project, "init", "odd", "--from", str(path)).returncode == 0
+    model = load_model(Project(project), "odd")
+    assert model.source.onnx == "odd #1/m.onnx"
+    assert model.inputs["x"].shape == ("batch", 3, "x_2", "p2o_DynamicDimension_1")
+    assert model.outputs["fetch:0"].shape == ("batch", 3, "fetch_0_2", "fetch_0_3")
+    assert set(model.axes) == {"x_2", "p2o_DynamicDimension_1", "fetch_0_2", "fetch_0_3"}
