@@ -62,10 +62,12 @@ class CastsInside(nn.Module):
         return found
 
 
-def floor_of(source: Source, folder: Path) -> tuple[float, str]:
+def floor_of(source: Source, folder: Path, *, large: int = 0) -> tuple[float, str]:
+    """The floor on six rows, and `large` more that are a hundred times as large."""
     (folder / "batches").mkdir(parents=True)
     (folder / "outputs").mkdir()
-    x = np.random.default_rng(1).standard_normal((6, 3, 8, 8)).astype(np.float32)
+    x = np.random.default_rng(1).standard_normal((6 + large, 3, 8, 8)).astype(np.float32)
+    x[6:] *= 100
     np.savez(folder / "batches" / "00000.npz", x=x)
     np.savez(folder / "outputs" / "00000.npz", **reference.in_float32(source, SIGNATURE)({"x": x}))  # type: ignore[arg-type]
     floors, method = reference._floors(source, SIGNATURE, folder, folder / "outputs")
@@ -75,7 +77,7 @@ def floor_of(source: Source, folder: Path) -> tuple[float, str]:
 @pytest.mark.parametrize("opset", [9, 12, 17])
 def test_normalization_uses_the_stored_statistics_at_every_opset(opset: int, tmp_path: Path) -> None:
     floor, method = floor_of(Source(graph=normalized(opset)), tmp_path)
-    assert method.startswith("float64 by the onnx reference evaluator")
+    assert "scaled by float64 on the first rows" in method
     assert 1e-8 < floor < 1e-5
 
 
@@ -87,6 +89,22 @@ def test_an_evaluator_that_is_wrong_is_not_believed(tmp_path: Path, monkeypatch:
     floor, method = floor_of(Source(graph=normalized(17)), tmp_path)
     assert "the float64 run is not believed" in method
     assert 1e-8 < floor < 1e-5
+
+
+def test_an_answer_that_is_not_finite_is_no_floor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`max` passes over NaN, and a floor of infinity would let everything pass."""
+    broken = np.full((6, 4, 8, 8), np.nan)
+    monkeypatch.setattr(reference, "_interpreted", lambda graph, signature: lambda feeds: {"y": broken})
+    floor, method = floor_of(Source(graph=normalized(17)), tmp_path)
+    assert "no float64 run: ToolchainError: `y` is not finite" in method
+    assert 1e-8 < floor < 1e-5
+
+
+def test_the_first_rows_speak_for_the_whole_suite(tmp_path: Path) -> None:
+    """Rows a hundred times as large come behind the rows that float64 sees: the floor is that of all of them."""
+    few, _ = floor_of(Source(graph=normalized(17)), tmp_path / "few")
+    many, _ = floor_of(Source(graph=normalized(17)), tmp_path / "many", large=40)
+    assert many > 20 * few
 
 
 def test_what_has_no_double_precision_is_shaken_instead(tmp_path: Path) -> None:
