@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compile.errors import IntegrityError, LockstepError, ToolchainError
+from compile.errors import LockstepError, ToolchainError
 from registry import manifest, stored
 from registry.embedded import EXPERIMENT_PREFIX, Embedded, is_unmade
 from registry.location import DATABASE, Location
@@ -64,7 +64,7 @@ def publish(location: Location, release: Release, *, repair: bool = False) -> Pu
             try:
                 stored.check(registry, found)
                 return Published(found)
-            except IntegrityError:
+            except LockstepError:  # a changed file, or one that a server no longer has
                 if not repair:
                     raise
         return _commit(location, registry, release, found)

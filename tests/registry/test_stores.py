@@ -266,6 +266,13 @@ def test_repair_puts_the_judged_bytes_back_into_the_same_version(home: Path, sto
     assert run_in(home, "publish", "tiny", "--registry", store.name).returncode == 0
 
 
+def test_repairing_what_is_whole_says_that_nothing_was_repaired(home: Path, store: Store) -> None:
+    done = run_in(home, "publish", "tiny", "--repair", "--registry", store.name)
+    assert done.returncode == 0, done.stderr
+    assert "already published: tiny version 1" in done.stdout
+    assert "repaired" not in done.stdout
+
+
 @pytest.mark.parametrize("name", ["manifest.json", f"targets/{TARGET}/model.onnx"])
 def test_a_file_that_vanished_is_noticed_and_repaired(home: Path, store: Store, tmp_path: Path, name: str) -> None:
     path = next(store.files.rglob(name))
