@@ -113,6 +113,24 @@ def check(model: str, observation: Path | None, registry: str | None, as_json: b
 
 @cli.command()
 @click.argument("model")
+@click.option("--flips", default=0.005, type=click.FloatRange(0, 0.5), help="Share of answers an equal model changes.")
+@json_option
+def plan(model: str, flips: float, as_json: bool) -> int:
+    """Before any run: what MODEL's suite can and cannot decide, and the rows that each limit needs."""
+    from dataclasses import asdict
+
+    from parity.plan import lines
+    from parity.plan import plan as look_ahead
+
+    def go(line: Line) -> Answer:
+        found = look_ahead(line, flips)
+        return lambda: _say(as_json, {"targets": [asdict(one) for one in found]}, "\n".join(lines(found)))
+
+    return _with_line(model, None, as_json, go)
+
+
+@cli.command()
+@click.argument("model")
 @registry_option
 @json_option
 def artifacts(model: str, registry: str | None, as_json: bool) -> int:

@@ -17,6 +17,7 @@ VERBS = (
     "check",
     "publish",
     "artifacts",
+    "plan",
     "promote",
     "pull",
     "verify",

@@ -1,0 +1,89 @@
+"""What a suite can decide: the plan's figures against the judge's own decisions and against simulation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from parity import statistics
+from parity.plan import chance, passes, planned
+from parity.policy import Limit
+from parity.verdict import Measured, Status, decide
+from tests.conftest import json_of, run_in
+
+WHY = "a limit for a test"
+AGREEMENT = Limit(metric="agreement", at_least=0.98, why=WHY)
+CORRECT = Limit(metric="correct", margin=0.01, why=WHY)
+
+
+def judged(limit: Limit, d: int, gained: int, n: int) -> bool:
+    """What the judge would decide of these counts."""
+    if limit.metric == "agreement":
+        found = statistics.share(n - d, n, limit.confidence)
+    else:
+        found = statistics.paired_difference(gained, d - gained, n, limit.confidence)
+    return decide(Measured(found.value, found.low, found.high, n), "at_least", limit.threshold) is Status.PASS
+
+
+@pytest.mark.parametrize("limit", [AGREEMENT, CORRECT])
+@pytest.mark.parametrize("n", [150, 400, 2000])
+def test_the_plan_decides_as_the_judge_does(limit: Limit, n: int) -> None:
+    passed = passes(limit)
+    cases = [(d, g) for d in range(0, 60, 3) for g in range(0, d + 1, 2)]
+    assert [passed(d, g, n) for d, g in cases] == [judged(limit, d, g, n) for d, g in cases]
+
+
+@pytest.mark.parametrize("limit", [AGREEMENT, CORRECT])
+@pytest.mark.parametrize(("n", "flips"), [(600, 0.005), (600, 0.012), (2000, 0.015)])
+def test_the_chance_is_what_simulation_gives(limit: Limit, n: int, flips: float) -> None:
+    random = np.random.default_rng(0)
+    differ = random.binomial(n, flips, 20_000)
+    gained = random.binomial(differ, 0.5)
+    passed = passes(limit)
+    rate = np.mean([passed(int(d), int(g), n) for d, g in zip(differ, gained, strict=True)])
+    assert chance(passed, n, flips) == pytest.approx(rate, abs=4 * np.sqrt(0.25 / 20_000))
+
+
+def test_most_is_the_last_count_that_passes() -> None:
+    plan = planned("t", [(AGREEMENT, "source")], 600, 0.005).plans[0]
+    assert plan.most is not None
+    assert judged(AGREEMENT, plan.most, 0, 600)
+    assert not judged(AGREEMENT, plan.most + 1, 0, 600)
+
+
+def test_needed_rows_give_the_power_and_half_of_them_do_not() -> None:
+    needed = planned("t", [(CORRECT, "source")], 300, 0.01).plans[0].needed
+    assert needed is not None
+    assert chance(passes(CORRECT), needed, 0.01) >= 0.8
+    assert chance(passes(CORRECT), needed // 2, 0.01) < 0.8
+
+
+def test_too_few_rows_can_pass_nothing_and_too_many_flips_never_pass() -> None:
+    few = planned("t", [(AGREEMENT, "source")], 100, 0.005).plans[0]
+    assert (few.most, few.chance) == (None, 0.0)
+    many = planned("t", [(AGREEMENT, "source")], 4000, 0.05).plans[0]
+    assert many.needed is None
+    assert many.chance < 1e-6
+
+
+def test_all_limits_together_are_no_likelier_than_the_least_likely_and_bounded_from_below() -> None:
+    found = planned("t", [(AGREEMENT, "source"), (CORRECT, "source")], 600, 0.01)
+    least = min(plan.chance for plan in found.plans)
+    assert sum(plan.chance for plan in found.plans) - 1 <= found.all_limits <= least
+
+
+def test_the_verb_reads_the_suite_and_runs_nothing_else(project: Path) -> None:
+    found = json_of(run_in(project, "plan", "tiny", "--json"))["targets"]
+    assert [one["target"] for one in found] == ["cloud-cpu-onnxruntime", "edge-x86-openvino-fp32"]
+    assert {one["rows"] for one in found} == {600}
+    assert [(p["metric"], p["against"]) for p in found[1]["plans"]] == [
+        ("agreement", "source"),
+        ("agreement", "baseline"),
+        ("correct", "source"),
+        ("correct", "baseline"),
+    ]
+    shown = run_in(project, "plan", "tiny", "--flips", "0.05").stdout
+    assert "no number of rows makes it 80 %" in shown
+    assert json_of(run_in(project, "artifacts", "tiny", "--json"))["ran"] == []
