@@ -140,7 +140,9 @@ def lines(found: Sequence[Planned]) -> list[str]:
         shown += ["", ", ".join(one.target for one in members)]
         shown += [f"  {_sentence(plan, members[0].rows)}" for plan in plans] or ["  no limit here is decided by rows"]
         if plans:
-            shown.append(f"  all of these together: passes with a chance of at least {_share(members[0].all_limits)}")
+            shown.append(
+                f"  all of these together: passes with a chance of at least {min(members[0].all_limits, 0.999):.1%}"
+            )
     return shown
 
 
