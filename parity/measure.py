@@ -63,7 +63,7 @@ def measured(limit: Limit, against: Against, scene: Scene) -> Iterator[tuple[str
         case "correct":
             found = correctness(scene, against, limit)
             if found is not None:
-                yield "correct", found
+                yield "correct" if limit.kind == "margin" else "correct, relative", found
         case "latency_ratio":
             if scene.target.precision == "int8":
                 yield "latency ratio", latency_ratio(scene.timing(), limit.confidence)
@@ -121,7 +121,8 @@ def agreement(scene: Scene, against: Against, limit: Limit) -> Measured:
 
 
 def correctness(scene: Scene, against: Against, limit: Limit) -> Measured | None:
-    """Share of right answers, candidate minus reference, paired, with Tango's bounds. None without labels."""
+    """Right answers of candidate and reference, row by row: the difference of their shares with Tango's bounds, or their
+    ratio with its score bounds. None without labels."""
     pair = right_answers(scene, against)
     if pair is None:
         return None
@@ -129,11 +130,15 @@ def correctness(scene: Scene, against: Against, limit: Limit) -> Measured | None
     gained, lost = int((candidate & ~reference).sum()), int((reference & ~candidate).sum())
     n = len(reference)
 
-    def bounds(rows: int) -> Interval:
-        scale = rows / n
-        return statistics.paired_difference(round(gained * scale), round(lost * scale), rows, limit.confidence)
+    both = int((candidate & reference).sum())
 
-    return _with_needed(bounds, n, "at_least", -limit.bound)
+    def bounds(rows: int) -> Interval:
+        better, worse = round(gained * rows / n), round(lost * rows / n)
+        if limit.kind == "relative_margin":
+            return statistics.paired_ratio(round(both * rows / n), better, worse, limit.confidence)
+        return statistics.paired_difference(better, worse, rows, limit.confidence)
+
+    return _with_needed(bounds, n, "at_least", limit.threshold)
 
 
 def right_answers(scene: Scene, against: Against) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:

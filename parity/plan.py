@@ -21,6 +21,8 @@ from parity import statistics
 from parity.policy import Against, Limit, Policy, load_policy
 
 POWER = 0.8
+RIGHT = 0.8
+"""The share of unflipped rows that both sides get right: what a relative margin is worth depends on it."""
 NEGLIGIBLE = 1e-10
 
 
@@ -105,6 +107,8 @@ def passes(limit: Limit) -> Passed:
     if limit.metric == "agreement":
         return cache(lambda d, g, n: statistics.share(n - d, n, limit.confidence).low >= limit.bound)
     z = float(norm.ppf(limit.confidence))
+    if limit.kind == "relative_margin":
+        return cache(lambda d, g, n: statistics.ratio_score(round(RIGHT * (n - d)), g, d - g, limit.threshold) >= z)
     return cache(lambda d, g, n: statistics.tango_score(g, d - g, n, -limit.bound) >= z)
 
 

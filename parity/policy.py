@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -18,13 +18,14 @@ Metric = Literal["float_error", "sqnr_db", "agreement", "correct", "latency_rati
 Against = Literal["source", "baseline", "float"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "int8")
 
-BOUND: Mapping[Metric, str] = {
-    "float_error": "at_most",
-    "sqnr_db": "at_least",
-    "agreement": "at_least",
-    "correct": "margin",
-    "latency_ratio": "at_most",
-    "size_ratio": "at_most",
+Bound = Literal["at_least", "at_most", "margin", "relative_margin"]
+BOUNDS: Mapping[Metric, tuple[Bound, ...]] = {
+    "float_error": ("at_most",),
+    "sqnr_db": ("at_least",),
+    "agreement": ("at_least",),
+    "correct": ("margin", "relative_margin"),
+    "latency_ratio": ("at_most",),
+    "size_ratio": ("at_most",),
 }
 AGAINST: Mapping[Metric, tuple[Against, ...]] = {
     "float_error": ("source",),
@@ -43,6 +44,7 @@ class Limit(Strict):
     at_least: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     at_most: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     margin: float | None = Field(default=None, gt=0, lt=1)
+    relative_margin: float | None = Field(default=None, gt=0, lt=1)
     against: tuple[Against, ...] = ()
     precision: tuple[Precision, ...] = Field(default=PRECISIONS, min_length=1)
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
@@ -50,13 +52,13 @@ class Limit(Strict):
 
     @model_validator(mode="after")
     def _bites(self) -> Limit:
-        wanted = BOUND[self.metric]
-        given = [name for name in ("at_least", "at_most", "margin") if getattr(self, name) is not None]
-        if given != [wanted]:
-            raise ValueError(f"{self.metric} takes exactly `{wanted}`; found {given or 'no bound'}")
+        wanted = " or ".join(f"`{name}`" for name in BOUNDS[self.metric])
+        given = [name for name in get_args(Bound) if getattr(self, name) is not None]
+        if len(given) != 1 or given[0] not in BOUNDS[self.metric]:
+            raise ValueError(f"{self.metric} takes exactly {wanted}; found {given or 'no bound'}")
         if self.metric in ("agreement", "correct") and not 0 < self.bound < 1:
             raise ValueError(
-                f"{self.metric}: {wanted} {self.bound:g} can never bite or never pass; it lies between 0 and 1"
+                f"{self.metric}: {self.kind} {self.bound:g} can never bite or never pass; it lies between 0 and 1"
             )
         strange = [a for a in self.against if a not in AGAINST[self.metric]]
         if strange:
@@ -66,19 +68,22 @@ class Limit(Strict):
         return self
 
     @property
+    def kind(self) -> Bound:
+        """Which of the bounds is given."""
+        return next(name for name in get_args(Bound) if getattr(self, name) is not None)
+
+    @property
     def bound(self) -> float:
-        value = {"at_least": self.at_least, "at_most": self.at_most, "margin": self.margin}[BOUND[self.metric]]
-        assert value is not None
-        return value
+        return float(getattr(self, self.kind))
 
     @property
     def sense(self) -> Sense:
-        return "at_most" if BOUND[self.metric] == "at_most" else "at_least"
+        return "at_most" if self.kind == "at_most" else "at_least"
 
     @property
     def threshold(self) -> float:
-        """The limit that a measurement meets; a margin allows a loss, so it binds the difference from below."""
-        return -self.bound if BOUND[self.metric] == "margin" else self.bound
+        """The limit that a measurement meets: a margin binds the difference from below, a relative one the ratio."""
+        return {"margin": -self.bound, "relative_margin": 1 - self.bound}.get(self.kind, self.bound)
 
     @property
     def pairs(self) -> tuple[Against, ...]:

@@ -1,8 +1,8 @@
 """Intervals for what was counted, and how many rows would decide. Pure functions of counts.
 
 Every interval is a pair of one-sided bounds, each at the given confidence: the lower one decides PASS, the upper
-one FAIL. Sources: Clopper & Pearson 1934 (exact binomial), Tango 1998 (score test for paired proportions), order
-statistics for a median (Conover, Practical Nonparametric Statistics, 3.2).
+one FAIL. Sources: Clopper & Pearson 1934 (exact binomial), Tango 1998 (score test for paired proportions), Nam
+& Blackwelder 2002 (the same for their ratio), order statistics for a median (Conover, Practical Nonparametric Statistics, 3.2).
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from scipy.optimize import brentq
 from scipy.stats import beta, binom, norm
 
 MOST_ROWS = 10_000_000
+EDGE = 1e-12
+"""How near to the edge of a parameter's range a bound is looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +46,11 @@ def _tango_bound(gained: int, lost: int, n: int, z: float) -> float:
     """The smallest difference that the score test at `z` does not reject from below."""
     if lost == n:
         return -1.0
-    edge = 1e-12
     value = (gained - lost) / n
-    top = min(value, 1 - edge)
-    if tango_score(gained, lost, n, -1 + edge) <= z:
+    top = min(value, 1 - EDGE)
+    if tango_score(gained, lost, n, -1 + EDGE) <= z:
         return -1.0
-    return float(brentq(lambda d: tango_score(gained, lost, n, d) - z, -1 + edge, top - edge, xtol=1e-12))
+    return float(brentq(lambda d: tango_score(gained, lost, n, d) - z, -1 + EDGE, top - EDGE, xtol=EDGE))
 
 
 def tango_score(gained: int, lost: int, n: int, difference: float) -> float:
@@ -62,6 +63,44 @@ def tango_score(gained: int, lost: int, n: int, difference: float) -> float:
     if variance <= 0:
         return 0.0 if gained - lost == n * difference else math.copysign(math.inf, gained - lost - n * difference)
     return (gained - lost - n * difference) / math.sqrt(variance)
+
+
+def paired_ratio(both: int, gained: int, lost: int, confidence: float) -> Interval:
+    """Score bounds of (both + gained) / (both + lost): the candidate's right answers over the reference's, row by row.
+
+    Rows that both got wrong say nothing about a ratio. NaN where the reference got none right.
+    """
+    if both + lost == 0:
+        return Interval(math.nan, math.nan, math.nan)
+    z = float(norm.ppf(confidence))
+    value = (both + gained) / (both + lost)
+
+    def bound(wanted: float, low: float, high: float) -> float:
+        return float(brentq(lambda r: ratio_score(both, gained, lost, r) - wanted, low, high, xtol=EDGE))
+
+    low = bound(z, EDGE, value) if value > 0 and ratio_score(both, gained, lost, EDGE) > z else 0.0
+    most = 2 * max(value, 1.0)
+    while ratio_score(both, gained, lost, most) > -z:
+        most *= 2
+        if most > MOST_ROWS:
+            return Interval(value, low, math.inf)
+    return Interval(value, low, bound(-z, max(value, EDGE), most))
+
+
+def ratio_score(both: int, gained: int, lost: int, ratio: float) -> float:
+    """The score statistic for the hypothesis that the true ratio is `ratio`; standard normal under it.
+
+    The contrast is what the rows sum to with 1 for a row that the candidate, and -ratio for one that the reference got
+    right. Its variance is taken where the likelihood is largest under the hypothesis, which is a quadratic's root.
+    """
+    rows, k = both + gained + lost, 1 + ratio
+    slope = k * (ratio - 1) * (both + lost) - (gained + lost)
+    root = math.sqrt(max(slope * slope + 4 * k * lost * (ratio - 1) * rows, 0.0))
+    variance = rows * (ratio - 1) + (root - slope) / 2
+    contrast = both + gained - ratio * (both + lost)
+    if variance <= EDGE * rows:
+        return 0.0 if abs(contrast) <= EDGE * rows else math.copysign(math.inf, contrast)
+    return contrast / math.sqrt(variance)
 
 
 def median(values: Sequence[float], confidence: float) -> Interval:

@@ -345,6 +345,19 @@ def test_a_candidate_that_differs_but_is_as_often_right_keeps_the_metric(case: C
     assert findings[0].status is Status.PASS
 
 
+@pytest.mark.parametrize(("margin", "status"), [(0.2, Status.PASS), (0.005, Status.FAIL)])
+def test_a_relative_margin_is_tested_on_the_ratio_of_right_answers(case: Case, margin: float, status: Status) -> None:
+    logits = np.concatenate([b["logits"] for b in case.candidate])
+    right = np.flatnonzero(logits.argmax(1) == case.columns["labels"])
+    logits[right[:60]] = np.roll(logits[right[:60]], 1, axis=1)
+    case.candidate = batches(logits)
+    relative = {"metric": "correct", "relative_margin": margin, "why": "a share of what was right before"}
+    case.limits = [relative, *(limit for limit in LIMITS if limit["metric"] == "latency_ratio")]
+    found = [f for f in case.examine() if f.metric == "correct, relative" and f.against == "source"]
+    assert found[0].measured.value == pytest.approx(1 - 60 / len(right))
+    assert found[0].status is status
+
+
 def integer(case: Case, ratio: float) -> Case:
     case.precision = "int8"
     case.limits = [limit for limit in LIMITS if limit["metric"] != "float_error"]

@@ -48,6 +48,12 @@ def test_a_margin_binds_the_difference_from_below(tmp_path: Path) -> None:
     assert (policy.limits[0].sense, policy.limits[0].threshold) == ("at_least", -0.01)
 
 
+def test_a_relative_margin_binds_the_ratio_from_below(tmp_path: Path) -> None:
+    limit = "{metric: correct, relative_margin: 0.02, why: two per cent is bearable}"
+    policy = read(tmp_path, f"limits:\n  - {limit}\n{SPEED}")
+    assert (policy.limits[0].sense, policy.limits[0].threshold) == ("at_least", 0.98)
+
+
 @pytest.mark.parametrize(
     "limit",
     [
@@ -64,6 +70,9 @@ def test_a_margin_binds_the_difference_from_below(tmp_path: Path) -> None:
         "{metric: correct, margin: 1, why: every loss is fine}",
         "{metric: correct, margin: -0.01, why: a gain is demanded}",
         "{metric: correct, at_least: 0.9, why: that is no margin}",
+        "{metric: correct, margin: 0.01, relative_margin: 0.01, why: two bounds at once}",
+        "{metric: correct, relative_margin: 1, why: every loss is fine}",
+        "{metric: agreement, relative_margin: 0.01, why: a margin of nothing}",
         "{metric: float_error, at_most: .inf, why: anything goes here}",
         "{metric: float_error, at_most: .nan, why: not even a number}",
         "{metric: float_error, at_most: 0, why: nothing is this exact}",

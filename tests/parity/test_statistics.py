@@ -284,3 +284,82 @@ def test_rows_needed_grow_as_the_rate_nears_the_limit() -> None:
     grown = [needed(rate) for rate in (1.0, 0.995, 0.99, 0.985)]
     assert grown == sorted(grown)
     assert len(set(grown)) == 4
+
+
+def likelihood_ratio_score(both: int, gained: int, lost: int, ratio: float) -> float:
+    """The score of a ratio from its definition: the likelihood is maximized numerically under the hypothesis.
+
+    With p_lost = q among the rows that somebody got right, p_both = (1 - q) / r - q and p_gained = 1 - q - p_both; a row
+    contributes 1 - r, 1 or -r, and the variance is the mean of the squares.
+    """
+    n = both + gained + lost
+
+    def cells(q: float) -> tuple[float, float, float]:
+        p_both = (1 - q) / ratio - q
+        return p_both, 1 - q - p_both, q
+
+    def cost(q: float) -> float:
+        return -sum(k * math.log(max(p, 1e-300)) for k, p in zip((both, gained, lost), cells(q), strict=True) if k)
+
+    low, high = max(0.0, 1 - ratio), 1 / (1 + ratio)
+    q = float(minimize_scalar(cost, bounds=(low, high), method="bounded", options={"xatol": 1e-13}).x)
+    p_both, p_gained, p_lost = cells(min((low, high, q), key=cost))
+    variance = n * ((1 - ratio) ** 2 * p_both + p_gained + ratio**2 * p_lost)
+    return (both + gained - ratio * (both + lost)) / math.sqrt(variance)
+
+
+@given(st.integers(1, 2000), st.integers(0, 60), st.integers(0, 60), st.floats(0.5, 2))
+@settings(max_examples=200, deadline=None)
+def test_ratio_score_equals_the_score_under_a_numerically_constrained_likelihood(
+    both: int, gained: int, lost: int, ratio: float
+) -> None:
+    assume(abs(ratio - 1) > 1e-3)
+    wanted = likelihood_ratio_score(both, gained, lost, ratio)
+    assert statistics.ratio_score(both, gained, lost, ratio) == pytest.approx(wanted, rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize("both", [1, 30, 4000])
+def test_ratio_bounds_without_a_discordant_pair_have_their_closed_form(both: int) -> None:
+    """Both right everywhere: score^2 = both (1 - r) / r, so the lower bound is both / (both + z^2)."""
+    found = statistics.paired_ratio(both, 0, 0, 0.95)
+    assert found.low == pytest.approx(both / (both + Z**2), abs=1e-9)
+    assert found.high == pytest.approx((both + Z**2) / both, rel=1e-9)
+
+
+@given(st.integers(1, 2000), st.integers(0, 60), st.integers(0, 60))
+@settings(max_examples=200, deadline=None)
+def test_sides_exchanged_give_the_ratio_upside_down(both: int, gained: int, lost: int) -> None:
+    one, other = statistics.paired_ratio(both, gained, lost, 0.95), statistics.paired_ratio(both, lost, gained, 0.95)
+    assert one.low <= one.value <= one.high
+    assert (one.low, one.high) == pytest.approx((1 / other.high, 1 / other.low), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "right", "lost"),
+    [(0.9, 0.9, 0.12), (0.97, 0.9, 0.08), (0.9, 0.7, 0.12), (0.97, 0.7, 0.12), (0.97, 0.95, 0.06), (0.9, 0.95, 0.1)],
+)
+def test_relative_non_inferiority_errs_in_at_most_five_and_a_half_per_cent(
+    ratio: float, right: float, lost: float
+) -> None:
+    """Exact: every outcome of 150 rows, at the margin itself. `right`: the reference's share of right answers."""
+    n, gained = 150, ratio * right - (right - lost)
+    shares = (right - lost, gained, lost)
+    error = total = 0.0
+    for wins in range(n + 1):
+        p_wins = binom.pmf(wins, n, gained)
+        for losses in range(n + 1 - wins):
+            p_losses = p_wins * binom.pmf(losses, n - wins, lost / (1 - gained)) if p_wins > 1e-9 else 0.0
+            if p_losses < 1e-9:
+                continue
+            both = np.arange(n + 1 - wins - losses)
+            weights = p_losses * binom.pmf(both, len(both) - 1, shares[0] / (1 - gained - lost))
+            total += weights.sum()
+            kept = [b for b in both if weights[b] > 1e-12]
+            error += sum(weights[b] for b in kept if statistics.ratio_score(int(b), wins, losses, ratio) >= Z)
+    assert total == pytest.approx(1, abs=1e-3)
+    assert error <= 0.055
+
+
+def test_a_reference_that_is_never_right_has_no_ratio() -> None:
+    found = statistics.paired_ratio(0, 5, 0, 0.95)
+    assert decide(Measured(found.value, found.low, found.high, 5), "at_least", 0.99) is Status.FAIL
