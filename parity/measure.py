@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, assert_never
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,8 @@ from compile.errors import ConfigError
 from parity import statistics
 from parity.answers import agree, correct
 from parity.observed import Observed
-from parity.policy import Against, Limit
+from parity.policy import Against, Limit, Metric
+from parity.slices import slices
 from parity.statistics import Interval
 from parity.verdict import Measured, Sense, Status, decide
 
@@ -53,28 +54,10 @@ class Scene:
 
 def measured(limit: Limit, against: Against, scene: Scene) -> Iterator[tuple[str, Measured]]:
     """The measurements that one limit judges against one side, each with its name."""
-    match limit.metric:
-        case "float_error":
-            yield from float_error(scene)
-        case "sqnr_db":
-            yield from sqnr_db(scene.others[against], scene.candidate)
-        case "agreement":
-            yield "agreement", agreement(scene, against, limit)
-        case "correct":
-            found = correctness(scene, against, limit)
-            if found is not None:
-                yield "correct" if limit.kind == "margin" else "correct, relative", found
-        case "latency_ratio":
-            if scene.target.precision == "int8":
-                yield "latency ratio", latency_ratio(scene.timing(), limit.confidence)
-        case "size_ratio":
-            if scene.target.precision == "int8":
-                yield "size ratio", size_ratio(scene.folders)
-        case _:
-            assert_never(limit.metric)
+    return METRICS[limit.metric](scene, against, limit)
 
 
-def float_error(scene: Scene) -> Iterator[tuple[str, Measured]]:
+def float_error(scene: Scene, against: Against, limit: Limit) -> Iterator[tuple[str, Measured]]:
     """Largest difference to the source, in multiples of the noise floor; integer outputs must be equal."""
     floors: dict[str, float] = json.loads((scene.folders["source"] / "floor.json").read_text())["outputs"]
     worst: dict[str, float] = {}
@@ -92,8 +75,9 @@ def float_error(scene: Scene) -> Iterator[tuple[str, Measured]]:
         yield f"float error of `{name}` in floors", Measured.exactly(gap, rows)
 
 
-def sqnr_db(reference: Observed, candidate: Observed) -> Iterator[tuple[str, Measured]]:
+def sqnr_db(scene: Scene, against: Against, limit: Limit) -> Iterator[tuple[str, Measured]]:
     """Signal to quantization noise per float output: 10 log10(sum r^2 / sum (r - c)^2) over the whole suite."""
+    reference, candidate = scene.others[against], scene.candidate
     signal: dict[str, float] = {}
     noise: dict[str, float] = {}
     rows = 0
@@ -109,7 +93,7 @@ def sqnr_db(reference: Observed, candidate: Observed) -> Iterator[tuple[str, Mea
         yield f"SQNR of `{name}` in dB", Measured.exactly(value, rows)
 
 
-def agreement(scene: Scene, against: Against, limit: Limit) -> Measured:
+def agreement(scene: Scene, against: Against, limit: Limit) -> Iterator[tuple[str, Measured]]:
     """Share of rows answered alike, with exact binomial bounds."""
     same = agree(scene.config.task, scene.others[against].answers(), scene.candidate.answers())
     count, n = int(same.sum()), len(same)
@@ -117,15 +101,33 @@ def agreement(scene: Scene, against: Against, limit: Limit) -> Measured:
     def bounds(rows: int) -> Interval:
         return statistics.share(round(count / n * rows), rows, limit.confidence)
 
-    return _with_needed(bounds, n, "at_least", limit.bound)
+    yield "agreement", _with_needed(bounds, n, "at_least", limit.bound)
 
 
-def correctness(scene: Scene, against: Against, limit: Limit) -> Measured | None:
+def worst_slice(scene: Scene, against: Against, limit: Limit) -> Iterator[tuple[str, Measured]]:
+    """Agreement in the slice where it is lowest. Every slice has to pass, which needs no correction for their number;
+    that one of them failed is said with bounds that hold for all of them at once (Bonferroni). Nothing without columns.
+    """
+    parts = slices(scene.columns, limit.by, limit.smallest)
+    if not parts:
+        return
+    same = agree(scene.config.task, scene.others[against].answers(), scene.candidate.answers())
+    at_once = 1 - (1 - limit.confidence) / len(parts)
+    counts = [(int(same[part.rows].sum()), part.size) for part in parts]
+    lows = [statistics.share(count, n, limit.confidence).low for count, n in counts]
+    highs = [statistics.share(count, n, at_once).high for count, n in counts]
+    worst = min(range(len(parts)), key=lambda i: (counts[i][0] / counts[i][1], lows[i]))
+    count, n = counts[worst]
+    name = f"agreement in the worst of {len(parts)} slices ({parts[worst].name})"
+    yield name, Measured(count / n, min(lows), min(highs), n)
+
+
+def correctness(scene: Scene, against: Against, limit: Limit) -> Iterator[tuple[str, Measured]]:
     """Right answers of candidate and reference, row by row: the difference of their shares with Tango's bounds, or their
-    ratio with its score bounds. None without labels."""
+    ratio with its score bounds. Nothing without labels."""
     pair = right_answers(scene, against)
     if pair is None:
-        return None
+        return
     reference, candidate = pair
     gained, lost = int((candidate & ~reference).sum()), int((reference & ~candidate).sum())
     n = len(reference)
@@ -138,7 +140,8 @@ def correctness(scene: Scene, against: Against, limit: Limit) -> Measured | None
             return statistics.paired_ratio(round(both * rows / n), better, worse, limit.confidence)
         return statistics.paired_difference(better, worse, rows, limit.confidence)
 
-    return _with_needed(bounds, n, "at_least", limit.threshold)
+    name = "correct" if limit.kind == "margin" else "correct, relative"
+    yield name, _with_needed(bounds, n, "at_least", limit.threshold)
 
 
 def right_answers(scene: Scene, against: Against) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
@@ -156,6 +159,12 @@ def right_answers(scene: Scene, against: Against) -> tuple[NDArray[np.bool_], ND
     return None if reference is None or candidate is None else (reference, candidate)
 
 
+def latency(scene: Scene, against: Against, limit: Limit) -> Iterator[tuple[str, Measured]]:
+    """Time of an integer artifact over that of its float twin."""
+    if scene.target.precision == "int8":
+        yield "latency ratio", latency_ratio(scene.timing(), limit.confidence)
+
+
 def latency_ratio(seconds: Mapping[str, list[float]], confidence: float) -> Measured:
     """Median of artifact over float, call by call in alternation, with distribution-free bounds."""
     if "float" not in seconds:
@@ -165,11 +174,29 @@ def latency_ratio(seconds: Mapping[str, list[float]], confidence: float) -> Meas
     return Measured(found.value, found.low, found.high, len(ratios))
 
 
+def size(scene: Scene, against: Against, limit: Limit) -> Iterator[tuple[str, Measured]]:
+    """Bytes of an integer artifact over those of its float twin."""
+    if scene.target.precision == "int8":
+        yield "size ratio", size_ratio(scene.folders)
+
+
 def size_ratio(folders: Mapping[str, Path]) -> Measured:
     """Bytes of the artifact over bytes of its float twin."""
     if "float" not in folders:
         return NOTHING
     return Measured.exactly(artifact_bytes(folders["build"]) / artifact_bytes(folders["float"]), 1)
+
+
+METRICS: Mapping[Metric, Callable[[Scene, Against, Limit], Iterator[tuple[str, Measured]]]] = {
+    "float_error": float_error,
+    "sqnr_db": sqnr_db,
+    "agreement": agreement,
+    "worst_slice": worst_slice,
+    "correct": correctness,
+    "latency_ratio": latency,
+    "size_ratio": size,
+}
+"""A new metric is one function here and its bound in the policy."""
 
 
 def summary(scene: Scene) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from compile.project import Project
 from compile.yaml_file import load
 from parity.verdict import Sense
 
-Metric = Literal["float_error", "sqnr_db", "agreement", "correct", "latency_ratio", "size_ratio"]
+Metric = Literal["float_error", "sqnr_db", "agreement", "worst_slice", "correct", "latency_ratio", "size_ratio"]
 Against = Literal["source", "baseline", "float"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "int8")
 
@@ -23,6 +23,7 @@ BOUNDS: Mapping[Metric, tuple[Bound, ...]] = {
     "float_error": ("at_most",),
     "sqnr_db": ("at_least",),
     "agreement": ("at_least",),
+    "worst_slice": ("at_least",),
     "correct": ("margin", "relative_margin"),
     "latency_ratio": ("at_most",),
     "size_ratio": ("at_most",),
@@ -31,6 +32,7 @@ AGAINST: Mapping[Metric, tuple[Against, ...]] = {
     "float_error": ("source",),
     "sqnr_db": ("source", "baseline"),
     "agreement": ("source", "baseline"),
+    "worst_slice": ("source", "baseline"),
     "correct": ("source", "baseline"),
     "latency_ratio": ("float",),
     "size_ratio": ("float",),
@@ -47,6 +49,8 @@ class Limit(Strict):
     relative_margin: float | None = Field(default=None, gt=0, lt=1)
     against: tuple[Against, ...] = ()
     precision: tuple[Precision, ...] = Field(default=PRECISIONS, min_length=1)
+    by: tuple[str, ...] = ()
+    smallest: int = Field(default=50, ge=1)
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     why: str = Field(min_length=8)
 
@@ -56,7 +60,9 @@ class Limit(Strict):
         given = [name for name in get_args(Bound) if getattr(self, name) is not None]
         if len(given) != 1 or given[0] not in BOUNDS[self.metric]:
             raise ValueError(f"{self.metric} takes exactly {wanted}; found {given or 'no bound'}")
-        if self.metric in ("agreement", "correct") and not 0 < self.bound < 1:
+        if self.metric != "worst_slice" and {"by", "smallest"} & self.model_fields_set:
+            raise ValueError(f"`by` and `smallest` are for worst_slice; found them at {self.metric}")
+        if self.metric in ("agreement", "worst_slice", "correct") and not 0 < self.bound < 1:
             raise ValueError(
                 f"{self.metric}: {self.kind} {self.bound:g} can never bite or never pass; it lies between 0 and 1"
             )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from compile.errors import ConfigError
 from compile.project import Project
-from parity.policy import Policy, load_policy
+from parity.measure import METRICS
+from parity.policy import AGAINST, BOUNDS, Metric, Policy, load_policy
 from tests.conftest import REPOSITORY
 
 SPEED = "  - {metric: latency_ratio, at_most: 1.0, precision: [int8], why: slower has no reason to exist}\n"
@@ -133,3 +135,7 @@ def test_size_as_the_goal_needs_no_speed_but_a_reason(tmp_path: Path) -> None:
 def test_a_policy_that_does_not_exist_is_answered_with_those_that_do() -> None:
     with pytest.raises(ConfigError, match="did you mean `default`"):
         load_policy(Project(REPOSITORY), "defalt")
+
+
+def test_every_metric_of_the_policy_can_be_measured_and_has_a_bound_and_a_side() -> None:
+    assert set(METRICS) == set(BOUNDS) == set(AGAINST) == set(get_args(Metric))

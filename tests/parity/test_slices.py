@@ -1,0 +1,122 @@
+"""Slices, and the verdict on the worst of them: what overall agreement hides must be seen, and noise must not fail."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from compile.errors import ConfigError
+from parity.policy import Limit
+from parity.slices import slices
+from parity.verdict import Finding, Status
+from tests.parity.test_judge import LIMITS, ROWS, Case, batches
+
+SPEED = next(limit for limit in LIMITS if limit["metric"] == "latency_ratio")
+WORST = {"metric": "worst_slice", "at_least": 0.9, "why": "no kind of request may be hit much harder than others"}
+
+
+@pytest.fixture
+def sliced(tmp_path: Path) -> Case:
+    """A thousand rows, four cameras of which the last is rare; the candidate answers as the source does."""
+    logits = np.random.default_rng(0).standard_normal((ROWS, 4)).astype(np.float32)
+    camera = np.array(["front"] * 500 + ["rear"] * 300 + ["left"] * 190 + ["cabin"] * 10)
+    return Case(
+        tmp_path / "case",
+        source=batches(logits),
+        candidate=batches(logits),
+        baseline=batches(logits),
+        columns={"labels": logits.argmax(1), "camera": camera, "row": np.arange(ROWS)},
+        seconds={"artifact": [1e-3] * 100, "float": [2e-3] * 100},
+        sizes={"build": 1000, "float": 4000},
+        limits=[WORST, SPEED],
+    )
+
+
+def flip(case: Case, rows: np.ndarray) -> None:
+    logits = np.concatenate([batch["logits"] for batch in case.candidate])
+    logits[rows] = np.roll(logits[rows], 1, axis=1)
+    case.candidate = batches(logits)
+
+
+def worst(case: Case) -> Finding:
+    found = [f for f in case.examine() if f.metric.startswith("agreement in the worst") and f.against == "source"]
+    assert len(found) == 1
+    return found[0]
+
+
+def test_equal_answers_pass_in_every_slice(sliced: Case) -> None:
+    sliced.limits = [{**WORST, "smallest": 5, "by": ["labels"]}, SPEED]
+    assert worst(sliced).status is Status.PASS
+
+
+def test_a_slice_that_broke_fails_though_overall_agreement_would_pass(sliced: Case) -> None:
+    """Forty of the left camera's 190 answers change: 96 % agree overall, 79 % there."""
+    flip(sliced, np.arange(800, 840))
+    sliced.limits = [{**WORST, "by": ["camera"], "smallest": 20}, SPEED]
+    found = worst(sliced)
+    assert found.status is Status.FAIL
+    assert "camera = left" in found.metric
+    assert found.measured.value == pytest.approx(150 / 190)
+
+
+def test_the_same_number_of_changes_spread_over_all_rows_does_not_fail(sliced: Case) -> None:
+    flip(sliced, np.arange(0, ROWS, 25))
+    sliced.limits = [{**WORST, "by": ["camera"], "smallest": 20}, SPEED]
+    assert worst(sliced).status is not Status.FAIL
+
+
+def test_a_slice_too_small_to_tell_is_inconclusive(sliced: Case) -> None:
+    """Ten equal answers prove 74 % and no more."""
+    sliced.limits = [{**WORST, "by": ["camera"], "smallest": 5}, SPEED]
+    found = worst(sliced)
+    assert found.status is Status.INCONCLUSIVE
+    assert found.measured.low == pytest.approx(0.05 ** (1 / 10))
+
+
+def test_a_truth_at_the_limit_in_every_slice_seldom_fails() -> None:
+    """Twenty slices, each agreeing exactly as often as the limit asks: fewer than one judging in twenty may FAIL."""
+    from parity import statistics
+
+    random, n, k = np.random.default_rng(0), 200, 20
+    counts = random.binomial(n, 0.9, (2000, k))
+    at_once = 1 - 0.05 / k
+    high = {count: statistics.share(int(count), n, at_once).high for count in np.unique(counts)}
+    alone = {count: statistics.share(int(count), n, 0.95).high for count in np.unique(counts)}
+    failed = np.mean([min(high[c] for c in row) < 0.9 for row in counts])
+    assert failed <= 0.055
+    assert np.mean([min(alone[c] for c in row) < 0.9 for row in counts]) > 0.3, "uncorrected bounds would cry wolf"
+
+
+def test_small_values_are_one_slice_together_and_named() -> None:
+    columns = {"kind": np.array(["a"] * 60 + ["b"] * 3 + ["c"] * 2), "row": np.arange(65)}
+    assert [(part.name, part.size) for part in slices(columns, (), 50)] == [
+        ("kind = a", 60),
+        ("kind = b, c together", 5),
+    ]
+
+
+def test_slices_follow_the_order_of_the_observed_rows() -> None:
+    columns = {"kind": np.array(["a", "b", "b"]), "row": np.array([2, 0, 1])}
+    assert {part.name: part.rows.tolist() for part in slices(columns, (), 1)} == {
+        "kind = a": [False, True, False],
+        "kind = b": [True, False, True],
+    }
+
+
+def test_names_numbers_and_groups_are_no_slices() -> None:
+    rows = np.arange(300)
+    columns = {"id": rows, "group": rows // 10, "row": rows, "level": rows / 7, "name": rows.astype(str)}
+    assert slices(columns, (), 50) == []
+
+
+def test_a_column_that_is_not_there_is_named_with_the_nearest() -> None:
+    columns = {"camera": np.array(["a", "b"]), "row": np.arange(2)}
+    with pytest.raises(ConfigError, match=r"no column `camra`.*did you mean `camera`"):
+        slices(columns, ("camra",), 1)
+
+
+def test_by_and_smallest_are_for_slices_alone() -> None:
+    with pytest.raises(ValueError, match="are for worst_slice"):
+        Limit.model_validate({"metric": "agreement", "at_least": 0.9, "by": ["labels"], "why": "of every label"})
