@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Answer = Callable[[], int]
 """What a verb has to say, said when the live display is gone; gives the exit code."""
+NEEDS_BUILD = "this verb needs the `build` extra: `make install` in the project, or pip install 'lockstep[build]'"
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout; all else on stderr.")
 registry_option = click.option(
     "--registry", metavar="URL|DIR", help="MLflow server or folder; else MLFLOW_TRACKING_URI, else the embedded one."
@@ -65,7 +66,9 @@ def _run() -> int:
         return result if isinstance(result, int) else 0
     except click.ClickException as error:
         error.show(file=sys.stderr)
-        return CONFIG
+        return _json_stop(error.format_message(), type(error).__name__, CONFIG)
+    except ModuleNotFoundError as error:
+        return _stop(f"{error.name} is not installed; {NEEDS_BUILD}", "ModuleNotFoundError", TOOLCHAIN)
     except OSError as error:
         return _stop(f"{error}; make room or grant access there and run the same command again", "OSError", TOOLCHAIN)
     except Exception as error:
@@ -77,6 +80,10 @@ def _run() -> int:
 def _stop(message: str, kind: str, code: int) -> int:
     message = message.replace(f"{Path.cwd()}/", "")
     click.echo(f"lockstep: {message}", err=True)
+    return _json_stop(message, kind, code)
+
+
+def _json_stop(message: str, kind: str, code: int) -> int:
     if "--json" in sys.argv:
         click.echo(json.dumps({"error": {"kind": kind, "message": message}, "exit": code}))
     return code
@@ -334,10 +341,15 @@ def _walk(model: str, registry: str | None, as_json: bool, station: Callable[[Li
 
 def _with_line(model: str, registry: str | None, quiet: bool, go: Callable[[Line], Answer]) -> int:
     """`go` on the model's line, with what happens shown meanwhile; its answer is said when the display is gone."""
+    from importlib.util import find_spec
+
+    from compile.errors import ToolchainError
     from compile.line import Line
     from parity.progress import shown
 
     project = _project()
+    if find_spec("onnx") is None:
+        raise ToolchainError(f"onnx is not installed; {NEEDS_BUILD}")
     with shown(quiet) as notify:
         line = Line.open(project, model, notify, _location(project, registry).tracking_uri)
         with line.locked():

@@ -155,6 +155,9 @@ class ModelFile(Strict):
         for given, fed_by in self.state.items():
             if given not in self.inputs or fed_by not in self.outputs:
                 raise ValueError(f"state `{given}: {fed_by}` must map an input to an output")
+        answers = [name for name in self.outputs if name not in self.state.values()]
+        if len(answers) > 1 and self.task.kind != "none" and self.task.output is self.task.postprocess is None:
+            raise ValueError(f"task.output is missing: which of {', '.join(answers)} is the answer?")
         if self.task.output is not None and self.task.output not in self.outputs:
             raise ValueError(
                 f"task.output `{self.task.output}` is not an output{nearest(self.task.output, self.outputs)}"
@@ -218,6 +221,12 @@ def load_model(project: Project, name: str) -> ModelFile:
     """The config of one model; refuses targets and policies that do not exist, and names used twice."""
     path = _file(project, "models", name)
     model = load(path, ModelFile)
+    if (model.source.mlflow or "").startswith(f"models:/{name}/"):
+        at = line_of(path, "source", "mlflow")
+        raise ConfigError(
+            f"{at}: source.mlflow: the source is called `{name}` as this config is, and releases are published under the "
+            "config's name: give the config another name"
+        )
     names = [use.name for use in model.uses]
     for index, target in enumerate(names):
         _refuse_unknown(project, "targets", target, path, ("targets", index))
@@ -263,7 +272,10 @@ def toolchain_file(name: str) -> Path:
 @cache
 def declared(toolchain: Path, what: Literal["PACKAGES", "OPTIONS"]) -> tuple[str, ...]:
     """What a toolchain's file says of itself at its top; read without importing it."""
-    tree = ast.parse(toolchain.read_text())
+    try:
+        tree = ast.parse(toolchain.read_text())
+    except SyntaxError as error:
+        raise ConfigError(f"{toolchain}:{error.lineno}: is not Python: {error.msg}") from error
     values = [n.value for n in tree.body if isinstance(n, ast.Assign) and getattr(n.targets[0], "id", "") == what]
     names: tuple[str, ...] = ast.literal_eval(values[0]) if values else ()
     return names

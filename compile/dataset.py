@@ -148,7 +148,16 @@ def _raw(project: Project, data: DataConfig, part: str) -> Iterator[Batch]:
     else:
         assert data.function is not None
         make = user_code.function(data.function, part)
-        for batch in make():
+        found = make()
+        if not isinstance(found, Iterable):
+            raise ConfigError(
+                f"{part}: `{data.function}` gave {type(found).__name__}; expected dicts of arrays, one a batch"
+            )
+        for batch in found:
+            if not isinstance(batch, Mapping):
+                raise ConfigError(
+                    f"{part}: `{data.function}` yielded {type(batch).__name__}; expected a dict of arrays"
+                )
             yield {name: np.asarray(array) for name, array in batch.items()}
 
 
@@ -159,8 +168,11 @@ def load_npz(path: Path, part: str) -> Batch:
             return {name: arrays[name] for name in arrays.files}
     except FileNotFoundError as error:
         raise ConfigError(f"{part}: no such file: {path}") from error
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
-        raise ConfigError(f"{part}: {path} cannot be read as plain arrays: {error}") from error
+    except (ValueError, TypeError, AttributeError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ConfigError(
+            f"{part}: {path} is no `.npz` of plain arrays (`numpy.savez` writes one; object arrays are pickles and are not "
+            f"read): {str(error).split('. ')[0]}"
+        ) from error
 
 
 def _input(inputs: Mapping[str, Array], name: str, part: str) -> Array:
@@ -174,6 +186,9 @@ def _columns(raw: Batch, inputs: set[str], rows: int, part: str) -> Batch:
     for name in RESERVED:
         if name in raw and len(raw[name]) != rows:
             raise ConfigError(f"{part}: `{name}` has {len(raw[name])} entries; expected one for each of {rows} rows")
+    if "labels" in raw and raw["labels"].dtype.kind == "f" and not np.isfinite(raw["labels"]).all():
+        count = int((~np.isfinite(raw["labels"])).sum())
+        raise ConfigError(f"{part}: labels: {count} of {raw['labels'].size} are NaN or infinite; leave those rows out")
     for name, meant in NEARLY.items():
         if name in raw and name not in inputs:
             raise ConfigError(f"{part}: found a column `{name}`; expected `{meant}`: another name would not be judged")

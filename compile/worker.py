@@ -240,8 +240,19 @@ def perform(job: Job, verb: str, target: Any) -> Document:
     """The result document of one verb."""
     if verb == "build":
         job.artifact.mkdir(exist_ok=True)
-        return {"built": target.build(job)}
-    infer, effective = target.load(job, job.artifact)
+        built = target.build(job)
+        missing = [key for key in ("entry", "runtime", "layers", "effective") if key not in (built or {})]
+        if missing:
+            raise TypeError(
+                f"{job.target_file.name}: `build` gave no {', '.join(missing)}; docs/targets.md says what it gives"
+            )
+        return {"built": built}
+    loaded = target.load(job, job.artifact)
+    if not isinstance(loaded, tuple) or len(loaded) != 2:
+        raise TypeError(
+            f"{job.target_file.name}: `load` gave {type(loaded).__name__}; expected (infer, what really runs)"
+        )
+    infer, effective = loaded
     if verb == "answer":
         answer(job, infer)
         return {"effective": effective}

@@ -117,8 +117,9 @@ def _complaint(path: Path, kind: type[BaseModel], lines: Lines, where: Where, de
     if detail["type"] == "missing":
         return f"{at}: `{key}` is missing; expected it here"
     expected = " or ".join(dict.fromkeys(_expected(kind, where, detail) for detail in details))
-    if not where:
-        return f"{at}: {expected}"
+    if not where:  # said of the whole document; such a sentence starts with the key that it is about
+        about: Where = tuple(expected.split(" ")[0].split("."))
+        return f"{path}:{lines.get(about, lines[where])}: {expected}"
     hint = nearest(str(detail["input"]), _choices(detail))
     return f"{at}: `{key}`: found {str(detail['input'])[:80]!r}; expected: {expected}{hint}"
 

@@ -79,6 +79,8 @@ def _closing(ending: Ending) -> list[str]:
         fit = "all required targets are fit" if ending.code == PASSED else "not fit to publish"
         return ["", *([] if worked else [IDLE]), fit, *_advice(ending)]
     name, version, me = done.version.name, done.version.number, _typed()
+    embedded = ending.location is not None and ending.location.folder == ending.line.project.embedded_registry
+    there = "" if embedded else f" --registry {ending.location}"
     first = "published" if done.created else "repaired" if done.repaired else "already published"
     targets = [o.name for o in ending.outcomes if o.status in ("PASS", "DEFERRED")]
     edge = next((target for target in targets if target.startswith("edge")), targets[0])
@@ -89,8 +91,8 @@ def _closing(ending: Ending) -> list[str]:
         f"{first}: {name} version {version}, sha256:{done.version.digest}, in {ending.location}",
         "",
         "next:",
-        f"  {me} promote {name} {version} staging",
-        f"  {me} pull {name}@{version} --target {edge} --to pulled/{name}",
+        f"  {me} promote {name} {version} staging{there}",
+        f"  {me} pull {name}@{version} --target {edge} --to pulled/{name}{there}",
         f"  {me} verify pulled/{name} --run",
     ]
 

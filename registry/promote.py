@@ -26,7 +26,7 @@ def promote(location: Location, name: str, which: str, channel: str, *, new: boo
         )
     registry = open_registry(location)
     version = resolve(registry, name, which)
-    known = [*CHANNELS, *registry.channels(name)]
+    known = list(dict.fromkeys([*CHANNELS, *registry.channels(name)]))
     if not new and channel.split("--")[0] not in known and channel not in known:
         hint = nearest(channel, known)
         raise ConfigError(

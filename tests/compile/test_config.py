@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from compile.config import ModelFile, TargetFile, load_model, load_target, names_of
+from compile.config import ModelFile, TargetFile, declared, load_model, load_target, names_of
 from compile.errors import ConfigError
 from compile.project import Project
 from compile.yaml_file import load
@@ -120,6 +120,30 @@ def test_task_output_must_exist(tmp_path: Path) -> None:
     assert "task.output `z` is not an output" in refusal(
         tmp_path, GOOD.replace("{kind: none}", "{kind: none, output: z}")
     )
+
+
+def test_a_complaint_about_the_whole_names_the_line_of_its_key(tmp_path: Path) -> None:
+    message = refusal(tmp_path, GOOD.replace("{kind: none}", "{kind: none, output: z}"))
+    assert "m.yaml:7: task.output `z` is not an output" in message
+    assert "m.yaml:9: state `x: z` must map" in refusal(tmp_path, GOOD + "state: {x: z}\n")
+
+
+def test_of_several_outputs_one_is_the_answer(tmp_path: Path) -> None:
+    several = GOOD.replace("suite:", "  z: {dtype: float32, shape: [batch, 2]}\nsuite:")
+    assert "which of y, z is the answer?" in refusal(tmp_path, several.replace("kind: none", "kind: regression"))
+    assert parse(tmp_path, several.replace("kind: none", "kind: regression, output: z")).task.output == "z"
+
+
+def test_a_config_is_not_called_as_its_source_is(tmp_path: Path) -> None:
+    project = a_project(tmp_path, GOOD.replace("{onnx: m.onnx}", "{mlflow: 'models:/m/1'}"))
+    with pytest.raises(ConfigError, match=r"m\.yaml:1: source\.mlflow: the source is called `m` as this config is"):
+        load_model(project, "m")
+
+
+def test_a_toolchain_that_is_not_python_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("PACKAGES = ()\ndef probe(:\n")
+    with pytest.raises(ConfigError, match=r"broken\.py:2: is not Python"):
+        declared(tmp_path / "broken.py", "PACKAGES")
 
 
 def test_optional_target_needs_a_reason(tmp_path: Path) -> None:

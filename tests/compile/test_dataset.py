@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from compile.config import DataConfig, ModelFile
-from compile.dataset import batches_of, columns_of, read, refuse_leakage, write
+from compile.dataset import batches_of, columns_of, load_npz, read, refuse_leakage, write
 from compile.errors import ConfigError
 from compile.project import Project
 
@@ -82,7 +82,7 @@ def test_labels_of_another_length_are_refused(tmp_path: Path) -> None:
 
 def test_pickled_arrays_are_refused_unread(tmp_path: Path) -> None:
     np.savez(tmp_path / "s.npz", x=np.array([{"a": 1}], dtype=object))
-    with pytest.raises(ConfigError, match="cannot be read as plain arrays"):
+    with pytest.raises(ConfigError, match=r"is no `\.npz` of plain arrays"):
         read(Project(tmp_path), model(), DataConfig(npz="s.npz"), "suite")
 
 
@@ -90,7 +90,7 @@ def test_damaged_npz_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "s.npz", x=X)
     data = (tmp_path / "s.npz").read_bytes()
     (tmp_path / "s.npz").write_bytes(data[: len(data) // 2])
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match=r"is no `\.npz` of plain arrays"):
         read(Project(tmp_path), model(), DataConfig(npz="s.npz"), "suite")
 
 
@@ -124,6 +124,15 @@ def folder_of(tmp_path: Path, name: str, x: np.ndarray) -> Path:
     place.mkdir()
     write(place, model().signature, [{"x": x}], {}, 2)
     return place
+
+
+def test_an_npy_that_is_called_npz_and_an_empty_one_are_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", X)
+    (tmp_path / "a.npy").rename(tmp_path / "a.npz")
+    (tmp_path / "b.npz").write_bytes(b"")
+    for name in ("a.npz", "b.npz"):
+        with pytest.raises(ConfigError, match=r"is no `\.npz` of plain arrays"):
+            load_npz(tmp_path / name, "suite")
 
 
 def test_a_calibration_row_from_the_suite_is_leakage(tmp_path: Path) -> None:

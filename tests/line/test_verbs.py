@@ -39,6 +39,13 @@ def test_every_verb_takes_json(project: Path, verb: str) -> None:
     assert "--json" in run_in(project, verb, "--help").stdout
 
 
+@pytest.mark.parametrize("arguments", [["schema", "modl"], ["artifacts"], ["frobnicate"], ["check", "tiny", "--frob"]])
+def test_usage_errors_are_one_json_document_too(project: Path, arguments: list[str]) -> None:
+    done = run_in(project, *arguments, "--json")
+    assert done.returncode == 2
+    assert json_of(done)["exit"] == 2
+
+
 def test_schema_describes_all_three_configs(project: Path) -> None:
     found = json.loads(run_in(project, "schema").stdout)
     assert set(found) == {"model", "target", "policy"}

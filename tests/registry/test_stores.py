@@ -109,6 +109,14 @@ def pull(root: Path, store: Store, to: Path, wanted: str = "tiny@1") -> subproce
     return run_in(root, "pull", wanted, "--target", TARGET, "--to", str(to), "--registry", store.name, "--json")
 
 
+def test_the_commands_to_type_next_name_the_registry_that_was_named(home: Path, store: Store) -> None:
+    done = run_in(home, "publish", "tiny", "--registry", store.name)
+    next_lines = [line for line in done.stdout.splitlines() if " promote " in line or " pull " in line]
+    assert len(next_lines) == 2
+    embedded = store.name == str(home / ".lockstep" / "registry")
+    assert all((f"--registry {store.name}" in line) != embedded for line in next_lines)
+
+
 def test_publishing_again_finds_the_version_that_is_there(home: Path, store: Store) -> None:
     done = run_in(home, "publish", "tiny", "--registry", store.name, "--json")
     assert done.returncode == 0, done.stderr
