@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from parity import statistics
 from parity.answers import agree, correct
 from parity.observed import Observed
 from parity.policy import Against, Limit, Metric
-from parity.slices import slices
+from parity.slices import Slice, slices
 from parity.statistics import Interval
 from parity.verdict import Measured, Sense, Status, decide
 
@@ -105,21 +106,27 @@ def agreement(scene: Scene, against: Against, limit: Limit) -> Iterator[tuple[st
 
 
 def worst_slice(scene: Scene, against: Against, limit: Limit) -> Iterator[tuple[str, Measured]]:
-    """Agreement in the slice where it is lowest. Every slice has to pass, which needs no correction for their number;
-    that one of them failed is said with bounds that hold for all of them at once (Bonferroni). Nothing without columns.
+    """Agreement in the slice that decides: the one that is surely below the limit, else the one that is least surely above.
+
+    Every slice has to pass, which needs no correction for their number; that one of them failed is said with bounds that
+    hold for all of them at once (Bonferroni). Nothing without columns.
     """
     parts = slices(scene.columns, limit.by, limit.smallest)
     if not parts:
         return
     same = agree(scene.config.task, scene.others[against].answers(), scene.candidate.answers())
     at_once = 1 - (1 - limit.confidence) / len(parts)
-    counts = [(int(same[part.rows].sum()), part.size) for part in parts]
-    lows = [statistics.share(count, n, limit.confidence).low for count, n in counts]
-    highs = [statistics.share(count, n, at_once).high for count, n in counts]
-    worst = min(range(len(parts)), key=lambda i: (counts[i][0] / counts[i][1], lows[i]))
-    count, n = counts[worst]
-    name = f"agreement in the worst of {len(parts)} slices ({parts[worst].name})"
-    yield name, Measured(count / n, min(lows), min(highs), n)
+
+    def bounds(part: Slice, rows: int) -> Interval:
+        count = round(float(same[part.rows].mean()) * rows)
+        alone = statistics.share(count, rows, limit.confidence)
+        return Interval(alone.value, alone.low, statistics.share(count, rows, at_once).high)
+
+    found = [bounds(part, part.size) for part in parts]
+    failing = min(found, key=lambda interval: interval.high).high < limit.bound
+    worst = parts[min(range(len(parts)), key=lambda i: found[i].high if failing else found[i].low)]
+    name = f"agreement in the worst of {len(parts)} slices ({worst.name})"
+    yield name, _with_needed(partial(bounds, worst), worst.size, "at_least", limit.bound)
 
 
 def correctness(scene: Scene, against: Against, limit: Limit) -> Iterator[tuple[str, Measured]]:

@@ -70,9 +70,13 @@ def test_the_same_number_of_changes_spread_over_all_rows_does_not_fail(sliced: C
 def test_a_slice_too_small_to_tell_is_inconclusive(sliced: Case) -> None:
     """Ten equal answers prove 74 % and no more."""
     sliced.limits = [{**WORST, "by": ["camera"], "smallest": 5}, SPEED]
+    flip(sliced, np.arange(4))
     found = worst(sliced)
     assert found.status is Status.INCONCLUSIVE
+    assert "camera = cabin" in found.metric, "the slice that cannot tell is named, though others agree less"
     assert found.measured.low == pytest.approx(0.05 ** (1 / 10))
+    assert found.measured.needed == 29
+    assert "about 29 rows at these rates would decide" in found.sentence
 
 
 def test_a_truth_at_the_limit_in_every_slice_seldom_fails() -> None:
