@@ -34,7 +34,7 @@ MlflowUri = Annotated[str, _spelled(r"(models|runs):/.+", "`models:/NAME/VERSION
 Kind = Literal["models", "targets", "policies"]
 Precision = Literal["float32", "float16", "int8"]
 Dialect = Literal["float32", "float16", "uint8-asymmetric", "int8-symmetric"]
-TaskKind = Literal["classification", "binary_score", "regression", "embedding", "sequence", "none"]
+TaskKind = Literal["classification", "binary_score", "regression", "embedding", "sequence", "detection", "none"]
 
 
 class Strict(BaseModel):

@@ -1,8 +1,8 @@
 """Data as the model sees it: batches checked against the signature, and the columns that speak about them.
 
 In: an `.npz` or a function that yields batches, and the user's `preprocess`. Out: a folder with
-`batches/NNNNN.npz` (the model's inputs) and `columns.npz` (`labels`, `id`, `group`, metadata, one entry a row, and
-`row`: the row that each batch entry came from, in batch order).
+`batches/NNNNN.npz` (the model's inputs) and `columns.npz` (`labels`, `id`, `group`, metadata, one entry a row; `copy`:
+whether it repeats an earlier row; and `row`: the row that each batch entry came from, in batch order).
 The rule: what does not fit the signature, is not finite, or is empty, stops here.
 """
 
@@ -67,7 +67,37 @@ def write(made: Path, signature: Signature, batches: list[Batch], columns: Batch
     for number, (batch, rows) in enumerate(pieces):
         np.savez(folder / f"{number:05d}.npz", **batch)  # type: ignore[arg-type]  # numpy's stub forbids ** of arrays
         order.append(rows)
-    np.savez(made / "columns.npz", **columns, row=np.concatenate(order))  # type: ignore[arg-type]  # as above
+    about = {**sizes_of(batches, signature), **columns, "copy": copies(batches, columns, signature)}
+    np.savez(made / "columns.npz", **about, row=np.concatenate(order))  # type: ignore[arg-type]  # as above
+
+
+def copies(batches: list[Batch], columns: Batch, signature: Signature) -> NDArray[np.bool_]:
+    """Which rows repeat an earlier one, input for input; with state, which belong to a stream that repeats one.
+
+    A copy is no second witness: it is answered, and not counted.
+    """
+    rows = [one for batch in batches for one in digests_of(batch, signature)]
+    if signature.state:
+        groups = columns.get("group", np.zeros(len(rows), np.int64))
+        whole = {name: "".join(np.array(rows)[groups == name]) for name in np.unique(groups)}
+        first = {text: name for name, text in reversed(whole.items())}
+        return np.array([first[whole[group]] != group for group in groups], bool)
+    _, first_seen = np.unique(np.array(rows), return_index=True)
+    repeated = np.ones(len(rows), bool)
+    repeated[first_seen] = False
+    return repeated
+
+
+def sizes_of(batches: list[Batch], signature: Signature) -> Batch:
+    """Of each named axis that varies, the size that every row came in: a column to slice by."""
+    found: dict[str, list[int]] = {}
+    for tensor in signature.data_inputs:
+        for place, axis in enumerate(tensor.shape):
+            if isinstance(axis, str) and axis != BATCH and tensor.batch_axis is not None:
+                found[f"size of {axis}"] = [
+                    b[tensor.name].shape[place] for b in batches for _ in range(b[tensor.name].shape[tensor.batch_axis])
+                ]
+    return {name: np.array(sizes) for name, sizes in found.items() if len(set(sizes)) > 1}
 
 
 def batches_of(folder: Path) -> Iterator[Batch]:
@@ -84,14 +114,16 @@ def columns_of(folder: Path) -> Batch:
 
 def row_digests(folder: Path, signature: Signature) -> list[str]:
     """One digest per row of a prepared folder: equal rows, equal digests."""
-    found: list[str] = []
-    for batch in batches_of(folder):
-        axes = {t.name: t.batch_axis for t in signature.data_inputs}
-        moved = [np.moveaxis(batch[n], a, 0) for n, a in axes.items() if a is not None and n in batch]
-        found += [
-            digest.of_bytes(b"".join(np.ascontiguousarray(m[i]).tobytes() for m in moved)) for i in range(len(moved[0]))
-        ]
-    return found
+    return [row for batch in batches_of(folder) for row in digests_of(batch, signature)]
+
+
+def digests_of(batch: Batch, signature: Signature) -> list[str]:
+    """One digest per row of a batch, over all inputs that have rows."""
+    axes = {t.name: t.batch_axis for t in signature.data_inputs}
+    moved = [np.moveaxis(batch[n], a, 0) for n, a in axes.items() if a is not None and n in batch]
+    return [
+        digest.of_bytes(b"".join(np.ascontiguousarray(m[i]).tobytes() for m in moved)) for i in range(len(moved[0]))
+    ]
 
 
 def refuse_leakage(suite: Path, calibration: Path, signature: Signature) -> None:

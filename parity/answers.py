@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from compile.config import TaskConfig, TaskKind
 from compile.errors import ConfigError
+from parity import detection
 
 Array = NDArray[Any]
 Flags = NDArray[np.bool_]
@@ -22,6 +23,8 @@ SEQUENCE_END = -1
 def answers(kind: TaskKind, output: Array) -> Array:
     """One answer a row. Classes for scores of classification, symbols for scores of sequences, else the output."""
     match kind:
+        case "detection":
+            return detection.boxes(output)
         case "classification":
             if output.ndim > 1 and output.shape[-1] > 1:
                 return np.asarray(np.argmax(output, axis=-1))
@@ -46,9 +49,11 @@ def agree(task: TaskConfig, reference: Array, candidate: Array) -> Flags:
         case "sequence":
             return _same_sequence(reference, candidate)
         case "embedding":
-            return np.equal(_nearest(reference, reference), _nearest(candidate, reference))
+            return np.equal(nearest(reference, reference)[:, 0], nearest(candidate, reference)[:, 0])
+        case "detection":
+            return detection.alike(reference, candidate, task.threshold)
         case "regression" | "none":
-            return np.less_equal(_relative_error(reference, candidate), task.tolerance)
+            return np.less_equal(relative_error(reference, candidate), task.tolerance)
         case _:
             assert_never(task.kind)
 
@@ -63,9 +68,11 @@ def correct(task: TaskConfig, found: Array, labels: Array) -> Flags | None:
         case "sequence":
             return _same_sequence(_fitted(labels, found) if found.ndim == 1 else labels, found)
         case "regression":
-            return np.less_equal(_relative_error(_fitted(labels, found), found), task.tolerance)
+            return np.less_equal(relative_error(_fitted(labels, found), found), task.tolerance)
         case "embedding":
-            return _whole_rows(np.equal(labels[_nearest(found, found)], labels))
+            return _whole_rows(np.equal(labels[nearest(found, found)[:, 0]], labels))
+        case "detection":
+            return detection.alike(detection.labelled(labels), found, task.threshold)
         case "none":
             return None
         case _:
@@ -117,21 +124,23 @@ def _padded(sequences: Array, width: int) -> Array:
     return np.pad(sequences, ((0, 0), (0, width - sequences.shape[1])), constant_values=SEQUENCE_END)
 
 
-def _relative_error(reference: Array, candidate: Array) -> NDArray[np.float64]:
+def relative_error(reference: Array, candidate: Array) -> NDArray[np.float64]:
     """Distance of two rows over the reference's length (its typical length, where the row itself is near zero)."""
     lengths = np.linalg.norm(reference.astype(np.float64), axis=1)
     scale = np.maximum(lengths, 0.01 * np.median(lengths) + np.finfo(np.float32).tiny)
     return np.asarray(np.linalg.norm(candidate.astype(np.float64) - reference, axis=1) / scale)
 
 
-def _nearest(queries: Array, gallery: Array) -> NDArray[np.int64]:
-    """For each row, which other row of the gallery is nearest by cosine; in blocks, so that memory stays flat."""
+def nearest(queries: Array, gallery: Array, k: int = 1) -> NDArray[np.int64]:
+    """For each row, which k other rows of the gallery are nearest by cosine, the nearest first; in blocks, so that memory
+    stays flat. [rows, k], or fewer columns where the gallery holds fewer others."""
     items = gallery / np.maximum(np.linalg.norm(gallery, axis=1, keepdims=True), 1e-12)
     units = queries / np.maximum(np.linalg.norm(queries, axis=1, keepdims=True), 1e-12)
-    found = np.zeros(len(units), np.int64)
+    k = max(1, min(k, len(items) - 1))
+    found = np.zeros((len(units), k), np.int64)
     for start in range(0, len(units), 512):
         block = units[start : start + 512] @ items.T
         rows = np.arange(len(block))
         block[rows, start + rows] = -np.inf
-        found[start : start + 512] = block.argmax(axis=1)
+        found[start : start + 512] = block.argmax(axis=1)[:, None] if k == 1 else np.argsort(-block, axis=1)[:, :k]
     return found

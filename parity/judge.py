@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from compile.config import ModelFile, TargetFile, load_model, load_target
 from compile.dataset import columns_of
-from compile.errors import ConfigError
 from compile.project import Project
 from parity import measure
+from parity.labels import refuse_strange
+from parity.limit import Against, Limit
 from parity.observed import Observed, broken_laws, read_observed
-from parity.policy import Against, Limit, Policy, load_policy
+from parity.policy import Policy, load_policy, refuse_idle_limits
+from parity.summary import summary
 from parity.verdict import Finding, Measured, Sense, Status, decide, overall
 
 
@@ -81,27 +81,14 @@ def examine(
     others: dict[Against, Observed] = {"source": source}
     if target.role == "edge" and "baseline" in folders:
         others["baseline"] = read_observed(folders["baseline"], config)
-    refuse_labels(config, columns_of(folders["suite"]))
-    scene = measure.Scene(config, target, candidate, others, columns_of(folders["suite"]), folders)
+    columns = columns_of(folders["suite"])
+    refuse_idle_limits(policy, config, list(columns))
+    refuse_strange(config, columns.get("labels"))
+    scene = measure.scene(config, target, policy, (candidate, others), columns, folders)
     limits = [limit for limit in policy.limits if target.precision in limit.precision]
     met = [finding for limit in limits for finding in limited(limit, scene, policy)]
     unbound = [] if met else [f"no limit of the policy gives a measurement for {target.precision}"]
-    return [*laws, law("limits", unbound), *met], measure.summary(scene)
-
-
-def refuse_labels(config: ModelFile, columns: Mapping[str, Any]) -> None:
-    """ConfigError where a classifier's labels are no classes of it: such a suite says nothing about the task."""
-    task = config.task
-    named = [t for t in config.signature.answers if task.output in (None, t.name)]
-    classes = named[0].shape[-1] if named and len(named[0].shape) > 1 else None
-    if task.kind != "classification" or task.postprocess or "labels" not in columns or not isinstance(classes, int):
-        return
-    labels = columns["labels"]
-    if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= classes:
-        found = f"{labels.dtype} such as {', '.join(str(label) for label in np.unique(labels)[:3])}"
-        raise ConfigError(
-            f"suite: labels: found {found}; expected integers from 0 to {classes - 1}, the model's classes"
-        )
+    return [*laws, law("limits", unbound), *met], summary(scene)
 
 
 def law(name: str, broken: list[str]) -> Finding:
@@ -123,9 +110,8 @@ def limited(limit: Limit, scene: measure.Scene, policy: Policy) -> Iterator[Find
         for name, measured in measure.measured(limit, against, scene):
             sense, bound = limit.sense, limit.threshold
             status = decide(measured, sense, bound)
-            yield Finding(
-                name, against, status, sense, bound, measured, said(name, against, measured, sense, bound, status)
-            )
+            sentence = said(name, against, measured, sense, bound, status)
+            yield Finding(name, against, status, sense, bound, measured, sentence, limit.why, limit.confidence)
 
 
 def unseen(limit: Limit, config: ModelFile) -> Finding:
@@ -135,23 +121,32 @@ def unseen(limit: Limit, config: ModelFile) -> Finding:
         f"{limit.metric} against baseline: INCONCLUSIVE, none of {', '.join(config.baseline)} can be observed here; name "
         "one that can next in `baseline`, or bring an observation (`lockstep bundle`)"
     )
-    return Finding(limit.metric, "baseline", Status.INCONCLUSIVE, limit.sense, limit.threshold, anything, sentence)
+    return Finding(
+        limit.metric, "baseline", Status.INCONCLUSIVE, limit.sense, limit.threshold, anything, sentence, limit.why
+    )
 
 
 def said(name: str, against: str, measured: Measured, sense: Sense, limit: float, status: Status) -> str:
     """The finding as a sentence."""
     exact = measured.low == measured.high
-    interval = "" if exact else f" [{measured.low:.4g}, {measured.high:.4g}], n = {measured.n:,}"
-    needed = ""
-    if status is Status.INCONCLUSIVE and against == "float":
-        needed = "; measure again on a quiet machine: remove this target's `timing` folder under `out/`"
-    elif status is Status.INCONCLUSIVE:
-        needed = (
-            (
-                f"; about {measured.needed:,} rows at these rates would decide (fresh ones: extending this suite until it "
-                "passes inflates the error)"
-            )
-            if measured.needed
-            else "; no number of rows at these rates would decide"
-        )
+    rows = f"n = {measured.n:,}" + (f" in {measured.groups:,} groups" if measured.groups is not None else "")
+    interval = "" if exact else f" [{measured.low:.4g}, {measured.high:.4g}], {rows}"
+    needed = f"; {what_would_decide(measured, against)}" if status is Status.INCONCLUSIVE else ""
     return f"{name} against {against}: {measured.value:.4g}{interval}; {sense.replace('_', ' ')} {limit:g}: {status}{needed}"
+
+
+def what_would_decide(measured: Measured, against: str) -> str:
+    """What to do about a measurement that does not decide."""
+    if against == "float":
+        return "measure again on a quiet machine: remove this target's `timing` folder under `out/`"
+    if measured.method.startswith("not supported"):
+        return f"an interval is {measured.method}; rows of one group are not independent, so bring more groups"
+    if not measured.needed:
+        return "no number of rows at these rates would decide"
+    more = f"{measured.needed:,} rows"
+    if measured.groups is not None:
+        more = f"{math.ceil(measured.groups * measured.needed / measured.n):,} groups ({more})"
+    return (
+        f"about {more} at these rates would decide: fresh ones, or one extension that was declared beforehand with the "
+        "error split between both looks (extending this suite until it passes inflates the error)"
+    )

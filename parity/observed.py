@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compile import user_code
-from compile.config import ModelFile
+from compile.config import ModelFile, TaskKind
 from compile.signature import Signature, Tensor
 from parity.answers import SEQUENCE_END, answers
 
@@ -40,10 +40,14 @@ class Observed:
 
     def answers(self) -> Array:
         """One answer a row, in batch order."""
+        return joined([answers(self.config.task.kind, output) for output in self.results()], self.config.task.kind)
+
+    def results(self) -> Iterator[Array]:
+        """Of every batch, the output that holds the answer, rows first, after the task's `postprocess`."""
         task = self.config.task
         find = user_code.function(task.postprocess, "task.postprocess") if task.postprocess else self._output
-        found = [answers(task.kind, np.asarray(find(outputs))) for outputs in self.batches()]
-        return _joined(found, SEQUENCE_END if task.kind in ("sequence", "classification") else 0)
+        for outputs in self.batches():
+            yield np.asarray(find(outputs))
 
     def _output(self, outputs: dict[str, Array]) -> Array:
         name = self.config.task.output or self.config.signature.answers[0].name
@@ -112,10 +116,11 @@ def _rows(array: Array, tensor: Tensor) -> Array:
     return array[None] if tensor.batch_axis is None else np.moveaxis(array, tensor.batch_axis, 0)
 
 
-def _joined(arrays: list[Array], fill: int) -> Array:
+def joined(arrays: list[Array], kind: TaskKind) -> Array:
     """All batches in one array; where they differ in width the shorter are padded: with -1 as the end of symbols is,
-    with 0 where numbers are compared and padding must not count as signal."""
-    if arrays[0].ndim == 2 and len({a.shape[1] for a in arrays}) > 1:
-        width = max(a.shape[1] for a in arrays)
-        arrays = [np.pad(a, ((0, 0), (0, width - a.shape[1])), constant_values=fill) for a in arrays]
+    with 0 where numbers are compared and padding must not count as signal (nor as a box: its score is 0)."""
+    fill = SEQUENCE_END if kind in ("sequence", "classification") else 0
+    if arrays[0].ndim > 1 and len({a.shape[1] for a in arrays}) > 1:
+        width, rest = max(a.shape[1] for a in arrays), ((0, 0),) * (arrays[0].ndim - 2)
+        arrays = [np.pad(a, ((0, 0), (0, width - a.shape[1]), *rest), constant_values=fill) for a in arrays]
     return np.concatenate(arrays)

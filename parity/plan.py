@@ -18,7 +18,8 @@ from compile.config import load_target
 from compile.dataset import columns_of
 from compile.line import Line
 from parity import statistics
-from parity.policy import Against, Limit, Policy, load_policy
+from parity.limit import Against, Limit
+from parity.policy import Policy, load_policy
 
 POWER = 0.8
 RIGHT = 0.8

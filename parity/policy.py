@@ -2,98 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Literal, get_args
+from typing import Literal
 
 from pydantic import Field, model_validator
 
-from compile.config import Precision, Strict, names_of
+from compile.config import ModelFile, Strict, names_of
 from compile.errors import ConfigError, nearest
 from compile.project import Project
 from compile.yaml_file import load
-from parity.verdict import Sense
-
-Metric = Literal["float_error", "sqnr_db", "agreement", "worst_slice", "correct", "latency_ratio", "size_ratio"]
-Against = Literal["source", "baseline", "float"]
-PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "int8")
-
-Bound = Literal["at_least", "at_most", "margin", "relative_margin"]
-BOUNDS: Mapping[Metric, tuple[Bound, ...]] = {
-    "float_error": ("at_most",),
-    "sqnr_db": ("at_least",),
-    "agreement": ("at_least",),
-    "worst_slice": ("at_least",),
-    "correct": ("margin", "relative_margin"),
-    "latency_ratio": ("at_most",),
-    "size_ratio": ("at_most",),
-}
-AGAINST: Mapping[Metric, tuple[Against, ...]] = {
-    "float_error": ("source",),
-    "sqnr_db": ("source", "baseline"),
-    "agreement": ("source", "baseline"),
-    "worst_slice": ("source", "baseline"),
-    "correct": ("source", "baseline"),
-    "latency_ratio": ("float",),
-    "size_ratio": ("float",),
-}
-
-
-class Limit(Strict):
-    """One limit: a metric, its bound, which pair it binds, for which precisions, and why."""
-
-    metric: Metric
-    at_least: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    at_most: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    margin: float | None = Field(default=None, gt=0, lt=1)
-    relative_margin: float | None = Field(default=None, gt=0, lt=1)
-    against: tuple[Against, ...] = ()
-    precision: tuple[Precision, ...] = Field(default=PRECISIONS, min_length=1)
-    by: tuple[str, ...] = ()
-    smallest: int = Field(default=50, ge=1)
-    confidence: float = Field(default=0.95, gt=0.5, lt=1)
-    why: str = Field(min_length=8)
-
-    @model_validator(mode="after")
-    def _bites(self) -> Limit:
-        wanted = " or ".join(f"`{name}`" for name in BOUNDS[self.metric])
-        given = [name for name in get_args(Bound) if getattr(self, name) is not None]
-        if len(given) != 1 or given[0] not in BOUNDS[self.metric]:
-            raise ValueError(f"{self.metric} takes exactly {wanted}; found {given or 'no bound'}")
-        if self.metric != "worst_slice" and {"by", "smallest"} & self.model_fields_set:
-            raise ValueError(f"`by` and `smallest` are for worst_slice; found them at {self.metric}")
-        if self.metric in ("agreement", "worst_slice", "correct") and not 0 < self.bound < 1:
-            raise ValueError(
-                f"{self.metric}: {self.kind} {self.bound:g} can never bite or never pass; it lies between 0 and 1"
-            )
-        strange = [a for a in self.against if a not in AGAINST[self.metric]]
-        if strange:
-            raise ValueError(f"{self.metric} is measured against {', '.join(AGAINST[self.metric])}; found {strange}")
-        if "float" in AGAINST[self.metric] and "int8" not in self.precision:
-            raise ValueError(f"{self.metric} compares int8 with float; precision {self.precision} never binds it")
-        return self
-
-    @property
-    def kind(self) -> Bound:
-        """Which of the bounds is given."""
-        return next(name for name in get_args(Bound) if getattr(self, name) is not None)
-
-    @property
-    def bound(self) -> float:
-        return float(getattr(self, self.kind))
-
-    @property
-    def sense(self) -> Sense:
-        return "at_most" if self.kind == "at_most" else "at_least"
-
-    @property
-    def threshold(self) -> float:
-        """The limit that a measurement meets: a margin binds the difference from below, a relative one the ratio."""
-        return {"margin": -self.bound, "relative_margin": 1 - self.bound}.get(self.kind, self.bound)
-
-    @property
-    def pairs(self) -> tuple[Against, ...]:
-        return self.against or AGAINST[self.metric]
+from parity.limit import Limit
 
 
 class Goal(Strict):
@@ -103,12 +22,52 @@ class Goal(Strict):
     why: str = Field(min_length=8)
 
 
+class Payload(Strict):
+    """A column of the suite with the size of each request, and the size from which the cloud takes it."""
+
+    column: str
+    below: float = Field(gt=0)
+
+
+class Route(Strict):
+    """The deployed rule: the edge keeps a request whose confidence is above, and whose payload is below; else it escalates."""
+
+    confidence: float = Field(ge=0, allow_inf_nan=False)
+    payload: Payload | None = None
+    why: str = Field(min_length=8)
+
+
+class Threshold(Strict):
+    """When to roll back: a signal of production, and the value that is too low or too high."""
+
+    signal: str = Field(min_length=3)
+    below: float | None = None
+    above: float | None = None
+    over: str = Field(min_length=2)
+    why: str = Field(min_length=8)
+
+    @model_validator(mode="after")
+    def _one_side(self) -> Threshold:
+        if (self.below is None) == (self.above is None):
+            raise ValueError("exactly one of `below` or `above`")
+        return self
+
+
+class Rollback(Strict):
+    """Written down before going live: who decides, and at what."""
+
+    owner: str = Field(min_length=2)
+    thresholds: tuple[Threshold, ...] = Field(min_length=1)
+
+
 class Policy(Strict):
     """`configs/policies/NAME.yaml`."""
 
     description: str = ""
     allow_deferred: tuple[str, ...] = ()
     goal: Goal | None = None
+    route: Route | None = None
+    rollback: Rollback | None = None
     limits: tuple[Limit, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -119,10 +78,41 @@ class Policy(Strict):
                 "no `latency_ratio` limit keeps int8 from being slower than float; add one of at most 1, or say "
                 "`goal: {kind: size, why: …}`"
             )
+        unrouted = [limit.metric for limit in self.limits if limit.is_a.routed and self.route is None]
+        if unrouted:
+            raise ValueError(f"{unrouted[0]} needs the deployed rule; add `route: {{confidence: …, why: …}}`")
         return self
 
     def allows_deferred(self, target: str) -> bool:
         return any(fnmatchcase(target, pattern) for pattern in self.allow_deferred)
+
+    @property
+    def spelled(self) -> dict[str, str]:
+        """Every term of the policy by a name that stays when its value changes: what an edit is told by."""
+        terms: dict[str, str] = {}
+        for limit in self.limits:
+            _put(terms, f"{limit.metric}, {', '.join(limit.precision)}", limit.spelled)
+        if self.route is not None:
+            below = f", payload below {self.route.payload.below:g}" if self.route.payload else ""
+            terms["route"] = f"kept above {self.route.confidence:g}{below}"
+        if self.rollback is not None:
+            terms["rollback, owner"] = self.rollback.owner
+            for one in self.rollback.thresholds:
+                side = f"below {one.below:g}" if one.below is not None else f"above {one.above:g}"
+                _put(terms, f"rollback, {one.signal}", f"{one.signal} {side} over {one.over}")
+        return terms
+
+
+def _put(terms: dict[str, str], name: str, value: str) -> None:
+    """Under its name, or where that is taken under the name with a number."""
+    number = sum(known == name or known.startswith(f"{name} #") for known in terms)
+    terms[f"{name} #{number + 1}" if number else name] = value
+
+
+def edits(was: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """What changed between two policies' `spelled`: `old -> new`, one line a term."""
+    names: Iterable[str] = dict.fromkeys((*was, *now))
+    return [f"{was.get(n, 'nothing')} -> {now.get(n, 'nothing')}" for n in names if was.get(n) != now.get(n)]
 
 
 def load_policy(project: Project, name: str) -> Policy:
@@ -131,3 +121,22 @@ def load_policy(project: Project, name: str) -> Policy:
         known = names_of(project, "policies")
         raise ConfigError(f"{path}: no such policy; here: {', '.join(known) or 'none'}{nearest(name, known)}")
     return load(path, Policy)
+
+
+def refuse_idle_limits(policy: Policy, config: ModelFile, columns: Sequence[str]) -> None:
+    """ConfigError where a limit names what this model or its suite does not have: it would be met by not being measured."""
+    for limit in policy.limits:
+        tasks = limit.is_a.tasks
+        if tasks is not None and config.task.kind not in tasks:
+            raise ConfigError(
+                f"policy {config.policy}: {limit.metric} is a metric of {', '.join(tasks)}; this model's task is "
+                f"{config.task.kind}: give the model a policy of its own"
+            )
+        if limit.is_a.labels and "labels" not in columns:
+            raise ConfigError(f"policy {config.policy}: {limit.metric} needs labels; the suite has none")
+    payload = policy.route.payload if policy.route is not None else None
+    if payload is not None and payload.column not in columns:
+        raise ConfigError(
+            f"policy {config.policy}: route: payload: the suite has no column `{payload.column}`; it has "
+            f"{', '.join(columns)}{nearest(payload.column, columns)}"
+        )

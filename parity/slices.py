@@ -1,59 +1,171 @@
-"""Slices of a suite: the rows that share a label or a metadata value. Small ones are pooled, never dropped unseen.
+"""Slices of a suite: the rows that share a label, a metadata value, a size, or how sure the reference was of them.
 
-Columns in, boolean masks over the observed rows out. Pure.
+In: the judged rows and the columns to cut them by. Out: the slice that decides a `worst_slice` limit, with all others
+listed. Small slices are pooled, never dropped unseen. Pure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import fisher_exact
 
 from compile.errors import ConfigError, nearest
+from parity import estimate, statistics
+from parity.limit import Limit
+from parity.resampling import LEAST_GROUPS, Bounded
+from parity.rows import Rows, codes
+from parity.statistics import Interval
+from parity.verdict import Measured
 
-NOT_SLICED = ("id", "group", "row")
+Array = NDArray[Any]
+Flags = NDArray[np.bool_]
+NOT_SLICED = ("id", "group", "row", "copy")
 MOST_VALUES = 200
-"""A column with more values than this names rows, not kinds of rows."""
+"""A column with more values than this is cut into quarters where it holds numbers, and else names rows, not kinds of rows."""
+DECILES, QUARTERS = 10, 4
+CONFIDENCE = "confidence of the reference"
+SURELY = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """`labels = 6`, and which of the observed rows it holds."""
+    """`labels = 6`, and which of the judged rows it holds. `pooled`: several small ones together."""
 
     name: str
-    rows: NDArray[np.bool_]
+    rows: Flags
+    pooled: bool = False
 
     @property
     def size(self) -> int:
         return int(self.rows.sum())
 
 
-def slices(columns: Mapping[str, NDArray[Any]], by: Sequence[str], smallest: int) -> list[Slice]:
-    """The slices of every column of `by`, or of every column that can be sliced where `by` is empty.
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One slice as it was found. `differs`: surely agrees more or less often than the rest (Holm over all slices)."""
 
-    Values with fewer rows than `smallest` are one slice together; ConfigError where a column cannot be sliced.
+    name: str
+    n: int
+    value: float
+    low: float
+    high: float
+    pooled: bool
+    differs: bool
+
+
+def columns_to_slice(rows: Rows) -> dict[str, Array]:
+    """Every column that kinds of rows can be read from, the reference's confidence in tenths among them."""
+    columns = {name: values for name, values in rows.columns.items() if name not in NOT_SLICED}
+    found = {name: _as_kinds(values, QUARTERS) for name, values in columns.items()}
+    if "confidence" in rows.facts:
+        found[CONFIDENCE] = _as_kinds(rows.facts["confidence"], DECILES)
+    return {name: kinds for name, kinds in found.items() if kinds is not None}
+
+
+def _as_kinds(values: Array, pieces: int) -> Array | None:
+    """A column as kinds of rows: its values where they are few, else pieces of equal size; None where it is neither."""
+    if values.ndim != 1 or values.dtype.kind not in "iubUSf" or len(np.unique(values)) < 2:
+        return None
+    if values.dtype.kind != "f" and len(np.unique(values)) <= MOST_VALUES:
+        return values
+    if values.dtype.kind in "US":
+        return None
+    edges = np.unique(np.quantile(values, np.linspace(0, 1, pieces + 1)))
+    if len(edges) < 3:
+        return None
+    place = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
+    names = np.array([f"{low:.4g} to {high:.4g}" for low, high in pairwise(edges)])
+    return np.asarray(names[place])
+
+
+def slices(columns: Mapping[str, Array], by: Sequence[str], smallest: int, groups: Array | None = None) -> list[Slice]:
+    """The slices of every column of `by`, or of every column where `by` is empty.
+
+    Values with fewer rows than `smallest`, or fewer groups than an interval needs, are one slice together; ConfigError
+    where a column cannot be sliced.
     """
-    possible = [name for name, values in columns.items() if name not in NOT_SLICED and _is_discrete(values)]
     for name in by:
-        if name not in possible:
+        if name not in columns:
             raise ConfigError(
-                f"policy: worst_slice: by: the suite has no column `{name}` of at most {MOST_VALUES} kinds; it has "
-                f"{', '.join(possible) or 'none'}{nearest(name, possible)}"
+                f"policy: worst_slice: by: the suite has no column `{name}` that kinds of rows can be read from; it has "
+                f"{', '.join(columns) or 'none'}{nearest(name, columns)}"
             )
-    return [part for name in by or possible for part in _of_column(name, columns[name][columns["row"]], smallest)]
+    return [part for name in by or columns for part in _of_column(name, columns[name], smallest, groups)]
 
 
-def _is_discrete(values: NDArray[Any]) -> bool:
-    return values.ndim == 1 and values.dtype.kind in "iubUS" and 1 < len(np.unique(values)) <= MOST_VALUES
+def _of_column(name: str, values: Array, smallest: int, groups: Array | None) -> list[Slice]:
+    parts = [Slice(f"{name} = {kind}", values == kind) for kind in np.unique(values)]
+    large = [part for part in parts if _speaks(part, smallest, groups)]
+    small = [part for part in parts if not _speaks(part, smallest, groups)]
+    if len(small) < 2:
+        return [*large, *small]
+    together = ", ".join(part.name.removeprefix(f"{name} = ") for part in small)
+    rows = np.logical_or.reduce([part.rows for part in small])
+    return [*large, Slice(f"{name} = {together} together", rows, pooled=True)]
 
 
-def _of_column(name: str, values: NDArray[Any], smallest: int) -> list[Slice]:
-    kinds, counts = np.unique(values, return_counts=True)
-    large = [Slice(f"{name} = {kind}", values == kind) for kind in kinds[counts >= smallest]]
-    small = kinds[counts < smallest]
-    if not len(small):
-        return large
-    return [*large, Slice(f"{name} = {', '.join(str(kind) for kind in small)} together", np.isin(values, small))]
+def _speaks(part: Slice, smallest: int, groups: Array | None) -> bool:
+    enough = groups is None or len(np.unique(groups[part.rows])) >= LEAST_GROUPS
+    return part.size >= smallest and enough
+
+
+def examined(rows: Rows, columns: Mapping[str, Array], limit: Limit) -> tuple[str, Measured] | None:
+    """The slice that decides: the one that is surely below the limit, else the one that is least surely above.
+
+    Every slice has to pass, which needs no correction for their number; that one of them failed is said with bounds that
+    hold for all of them at once (Bonferroni). None where there is nothing to slice by.
+    """
+    parts = slices(columns, limit.by, limit.smallest, rows.groups)
+    if not parts:
+        return None
+    estimates = [partial(_bounded, *_estimates(rows, part, limit, len(parts))) for part in parts]
+    found = [bounds(part.size).interval for part, bounds in zip(parts, estimates, strict=True)]
+    failing = min(interval.high for interval in found) < limit.threshold
+    worst = min(range(len(parts)), key=lambda i: found[i].high if failing else found[i].low)
+    groups = None if rows.groups is None else codes(rows.groups[parts[worst].rows])
+    return f"agreement in the worst of {len(parts)} slices ({parts[worst].name})", estimate.measured(
+        estimates[worst],
+        parts[worst].size,
+        groups,
+        limit.sense,
+        limit.threshold,
+        parts=tuple(asdict(part) for part in _listed(rows, parts, found)),
+    )
+
+
+def _estimates(rows: Rows, part: Slice, limit: Limit, many: int) -> tuple[estimate.Estimate, estimate.Estimate]:
+    """Bounds for one slice alone, and bounds that hold for all of `many` slices at once."""
+    same, groups = rows.same[part.rows], None if rows.groups is None else codes(rows.groups[part.rows])
+    at_once = 1 - (1 - limit.confidence) / many
+    return estimate.share(same, groups, limit.confidence), estimate.share(same, groups, at_once)
+
+
+def _bounded(alone: estimate.Estimate, together: estimate.Estimate, rows: int) -> Bounded:
+    """The lower bound of the slice alone, which decides that all pass, and the simultaneous upper one."""
+    one, all_of_them = alone(rows), together(rows)
+    return Bounded(Interval(one.interval.value, one.interval.low, all_of_them.interval.high), one.units, one.method)
+
+
+def _listed(rows: Rows, parts: Sequence[Slice], found: Sequence[Interval]) -> list[Part]:
+    """Every slice for the report, and which of them surely differ from the rest; not said of grouped rows."""
+    surely = [False] * len(parts)
+    if rows.groups is None:
+        adjusted = statistics.holm([_differs(rows.same, part.rows) for part in parts])
+        surely = [p <= SURELY for p in adjusted]
+    return [
+        Part(part.name, part.size, interval.value, interval.low, interval.high, part.pooled, differs)
+        for part, interval, differs in zip(parts, found, surely, strict=True)
+    ]
+
+
+def _differs(same: Flags, inside: Flags) -> float:
+    """P-value of Fisher's exact test that a slice agrees as often as the rows outside of it."""
+    table = [[int((same & side).sum()), int((~same & side).sum())] for side in (inside, ~inside)]
+    return float(fisher_exact(table).pvalue)

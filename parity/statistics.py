@@ -116,6 +116,15 @@ def median(values: Sequence[float], confidence: float) -> Interval:
     return Interval(middle, ordered[below], ordered[n - 1 - below])
 
 
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values adjusted for their number, step down (Holm 1979): each may be compared with the same level."""
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        adjusted[place] = largest
+    return adjusted
+
+
 def rows_needed(n: int, decided: Callable[[int], bool]) -> int | None:
     """The fewest rows, at the rates seen in `n`, with which `decided(rows)` is true; None where no number is enough.
 

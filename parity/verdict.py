@@ -8,7 +8,7 @@ What could not be measured, NaN above all, has not passed.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, assert_never
@@ -26,13 +26,20 @@ Sense = Literal["at_least", "at_most"]
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A value, its one-sided bounds, the rows it rests on, and the rows that would decide it."""
+    """A value, its one-sided bounds, the rows it rests on, and the rows that would decide it.
+
+    `groups`: how many independent groups those rows are, where they are grouped. `method`: how the bounds were had. `parts`:
+    the slices that it was looked up in.
+    """
 
     value: float
     low: float
     high: float
     n: int
     needed: int | None = None
+    groups: int | None = None
+    method: str = ""
+    parts: tuple[Mapping[str, object], ...] = ()
 
     @classmethod
     def exactly(cls, value: float, n: int) -> Measured:
@@ -50,6 +57,8 @@ class Finding:
     limit: float
     measured: Measured
     sentence: str
+    why: str = ""
+    confidence: float | None = None
 
 
 def decide(measured: Measured, sense: Sense, limit: float) -> Status:

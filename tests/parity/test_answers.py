@@ -123,13 +123,16 @@ def test_embeddings_agree_when_only_their_scale_changes_and_not_when_they_are_sh
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("width", [1, 2])
 def test_every_kind_answers_a_batch_of_no_rows_with_no_rows(kind: TaskKind, width: int) -> None:
-    shape = (0, 3, width) if kind == "sequence" else (0, width)
+    shape = (0, 4, 6) if kind == "detection" else (0, 3, width) if kind == "sequence" else (0, width)
     assert len(answers(kind, np.zeros(shape, np.float32))) == 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_agrees_with_itself_and_gives_one_flag_a_row(kind: TaskKind) -> None:
-    output = np.random.default_rng(3).standard_normal((40, 6, 4) if kind == "sequence" else (40, 2)).astype(np.float32)
+    shape = {"sequence": (40, 6, 4), "detection": (40, 3, 6)}.get(kind, (40, 2))
+    output = np.random.default_rng(3).standard_normal(shape).astype(np.float32)
+    if kind == "detection":
+        output[..., 2:4] = output[..., :2] + 1  # a box ends after it starts
     found = answers(kind, output)
     same = agree(task(kind), found, found)
     assert same.shape == (40,)

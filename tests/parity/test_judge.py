@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from compile.config import ModelFile, TargetFile
 from compile.errors import ConfigError
 from compile.project import Project
 from parity.judge import examine, judge
+from parity.labels import met_by_chance
 from parity.policy import Policy
 from parity.verdict import Finding, Status, overall
 
@@ -226,13 +229,39 @@ def test_the_order_of_streams_is_undone_before_labels_are_read(case: Case) -> No
     assert summary["correct"] == {"source": 0.9, "candidate": 0.9}
 
 
-def test_permuted_labels_show_in_the_figures(case: Case) -> None:
-    """A paired test cannot see labels that are wrong for both sides; the accuracy in the table falls to chance."""
+def test_shuffled_labels_are_refused(case: Case) -> None:
+    """A paired test cannot see labels that are wrong for both sides: nothing is lost where nothing is known."""
     case.columns["labels"] = np.random.default_rng(6).permutation(case.columns["labels"])
-    places = case.places()
-    policy = Policy.model_validate({"limits": LIMITS})
-    summary = examine(ModelFile.model_validate(case.model), case.target(), policy, places)[1]
-    assert summary["correct"]["source"] < 0.4
+    with pytest.raises(ConfigError, match="shuffled labels would give"):
+        case.examine()
+
+
+def test_labels_that_stand_for_the_opposite_are_refused(case: Case) -> None:
+    """1 means normal in one file and anomaly in another: every second model meets that once."""
+    case.model = {
+        **MODEL,
+        "outputs": {"score": {"dtype": "float32", "shape": ["batch", 1]}},
+        "task": {"kind": "binary_score"},
+    }
+    scores = np.random.default_rng(0).random((ROWS, 1)).astype(np.float32)
+    for side in ("source", "candidate", "baseline"):
+        setattr(case, side, [{"score": scores[i : i + BATCH]} for i in range(0, ROWS, BATCH)])
+    case.columns["labels"] = (scores[:, 0] >= 0.5).astype(int)
+    case.columns["labels"][:100] = 0
+    assert status(case.examine()) is Status.PASS
+    shutil.rmtree(case.root)
+    case.columns["labels"] = 1 - case.columns["labels"]
+    with pytest.raises(ConfigError, match="what 1 means"):
+        case.examine()
+
+
+def test_matches_by_chance_are_those_of_all_orders() -> None:
+    """Mean and deviation over every permutation of six rows, one by one."""
+    one, other = np.array([0, 0, 1, 1, 2, 2]), np.array([0, 1, 1, 2, 2, 2])
+    counts = [int((one == np.array(order)).sum()) for order in permutations(other.tolist())]
+    met, mean, deviation = met_by_chance(one, other)
+    assert met == 4
+    assert (mean, deviation) == pytest.approx((np.mean(counts), np.std(counts)), abs=1e-12)
 
 
 @pytest.mark.parametrize(

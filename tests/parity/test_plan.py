@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from parity import statistics
+from parity.limit import Limit
 from parity.plan import chance, passes, planned
-from parity.policy import Limit
 from parity.verdict import Measured, Status, decide
 from tests.conftest import json_of, run_in
 

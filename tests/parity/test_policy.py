@@ -7,10 +7,12 @@ from typing import get_args
 
 import pytest
 
+from compile.config import ModelFile
 from compile.errors import ConfigError
 from compile.project import Project
+from parity.limit import KINDS, Metric
 from parity.measure import METRICS
-from parity.policy import AGAINST, BOUNDS, Metric, Policy, load_policy
+from parity.policy import Policy, edits, load_policy, refuse_idle_limits
 from tests.conftest import REPOSITORY
 
 SPEED = "  - {metric: latency_ratio, at_most: 1.0, precision: [int8], why: slower has no reason to exist}\n"
@@ -137,5 +139,72 @@ def test_a_policy_that_does_not_exist_is_answered_with_those_that_do() -> None:
         load_policy(Project(REPOSITORY), "defalt")
 
 
-def test_every_metric_of_the_policy_can_be_measured_and_has_a_bound_and_a_side() -> None:
-    assert set(METRICS) == set(BOUNDS) == set(AGAINST) == set(get_args(Metric))
+def test_every_metric_of_the_policy_can_be_measured_and_says_what_it_is() -> None:
+    assert set(METRICS) == set(KINDS) == set(get_args(Metric))
+
+
+@pytest.mark.parametrize(
+    ("metric", "bound"),
+    [
+        (m, f"{b}: {v}")
+        for m, k in KINDS.items()
+        for b in k.bounds
+        for v in (0, -1, ".inf", *([1.5] if k.span[1] == 1 else []))
+    ],
+)
+def test_no_metric_takes_a_bound_outside_of_what_it_can_be(tmp_path: Path, metric: str, bound: str) -> None:
+    refused(tmp_path, f"limits:\n  - {{metric: {metric}, {bound}, why: a limit that cannot bite}}\n{SPEED}")
+
+
+ROUTE = "route: {confidence: 0.92, payload: {column: payload_bytes, below: 2000000}, why: as the gateway does}\n"
+
+
+def test_a_limit_on_routing_needs_the_rule(tmp_path: Path) -> None:
+    limit = "  - {metric: route_flips, at_most: 0.01, why: one request in a hundred may change sides}\n"
+    assert "route_flips needs the deployed rule" in refused(tmp_path / "a", f"limits:\n{limit}{SPEED}")
+    assert read(tmp_path / "b", f"{ROUTE}limits:\n{limit}{SPEED}").route is not None
+
+
+def test_a_rollback_threshold_has_an_owner_and_one_side(tmp_path: Path) -> None:
+    one = "{signal: agreement in the shadow, below: 0.97, over: 1 hour, why: half of the margin is gone}"
+    good = f"rollback: {{owner: vision on call, thresholds: [{one}]}}\nlimits:\n{AGREEMENT}{SPEED}"
+    policy = read(tmp_path / "good", good)
+    assert policy.rollback is not None
+    assert policy.rollback.owner == "vision on call"
+    assert "owner" in refused(tmp_path / "nobody", good.replace("owner: vision on call, ", ""))
+    assert "exactly one" in refused(tmp_path / "both", good.replace("below: 0.97", "below: 0.97, above: 0.99"))
+
+
+def test_an_edit_of_a_limit_is_told_as_old_to_new(tmp_path: Path) -> None:
+    was = read(tmp_path / "was", f"{ROUTE}limits:\n{AGREEMENT}{SPEED}")
+    now = read(tmp_path / "now", f"limits:\n{AGREEMENT.replace('0.98', '0.9')}{SPEED}")
+    assert edits(was.spelled, now.spelled) == [
+        "agreement at least 0.98 at 0.95 -> agreement at least 0.9 at 0.95",
+        "kept above 0.92, payload below 2e+06 -> nothing",
+    ]
+    assert edits(now.spelled, now.spelled) == []
+
+
+def model(kind: str) -> ModelFile:
+    return ModelFile.model_validate(
+        {
+            "source": {"onnx": "m.onnx"},
+            "inputs": {"x": {"dtype": "float32", "shape": ["batch", 4]}},
+            "outputs": {"y": {"dtype": "float32", "shape": ["batch", 4]}},
+            "suite": {"npz": "s.npz"},
+            "task": {"kind": kind},
+            "targets": ["edge"],
+        }
+    )
+
+
+def test_a_limit_that_this_model_can_never_meet_is_refused_not_skipped(tmp_path: Path) -> None:
+    limit = "  - {metric: auc, margin: 0.01, why: one point of area is bearable}\n"
+    policy = read(tmp_path, f"{ROUTE}limits:\n{limit}{SPEED}")
+    with pytest.raises(ConfigError, match=r"auc is a metric of binary_score; this model's task is classification"):
+        refuse_idle_limits(policy, model("classification"), ["labels", "payload_bytes"])
+    with pytest.raises(ConfigError, match=r"auc needs labels; the suite has none"):
+        refuse_idle_limits(policy, model("binary_score"), ["payload_bytes"])
+    with pytest.raises(ConfigError, match=r"no column `payload_bytes`"):
+        refuse_idle_limits(policy, model("binary_score"), ["labels"])
+    refuse_idle_limits(policy, model("binary_score"), ["labels", "payload_bytes"])

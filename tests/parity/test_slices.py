@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from compile.config import ModelFile
 from compile.errors import ConfigError
-from parity.policy import Limit
-from parity.slices import slices
+from parity.limit import Limit
+from parity.rows import Rows
+from parity.slices import columns_to_slice, slices
 from parity.verdict import Finding, Status
-from tests.parity.test_judge import LIMITS, ROWS, Case, batches
+from tests.parity.test_judge import LIMITS, MODEL, ROWS, Case, batches
 
 SPEED = next(limit for limit in LIMITS if limit["metric"] == "latency_ratio")
 WORST = {"metric": "worst_slice", "at_least": 0.9, "why": "no kind of request may be hit much harder than others"}
@@ -94,33 +96,59 @@ def test_a_truth_at_the_limit_in_every_slice_seldom_fails() -> None:
 
 
 def test_small_values_are_one_slice_together_and_named() -> None:
-    columns = {"kind": np.array(["a"] * 60 + ["b"] * 3 + ["c"] * 2), "row": np.arange(65)}
+    columns = {"kind": np.array(["a"] * 60 + ["b"] * 3 + ["c"] * 2)}
     assert [(part.name, part.size) for part in slices(columns, (), 50)] == [
         ("kind = a", 60),
         ("kind = b, c together", 5),
     ]
 
 
-def test_slices_follow_the_order_of_the_observed_rows() -> None:
-    columns = {"kind": np.array(["a", "b", "b"]), "row": np.array([2, 0, 1])}
-    assert {part.name: part.rows.tolist() for part in slices(columns, (), 1)} == {
-        "kind = a": [False, True, False],
-        "kind = b": [True, False, True],
-    }
+def rows_with(columns: dict[str, np.ndarray], n: int, **facts: np.ndarray) -> Rows:
+    """Rows that all agree, with these columns."""
+    task = ModelFile.model_validate(MODEL).task
+    nothing = np.zeros(n)
+    return Rows(task, nothing, nothing, np.ones(n, bool), facts, columns, None, 0)
 
 
-def test_names_numbers_and_groups_are_no_slices() -> None:
-    rows = np.arange(300)
-    columns = {"id": rows, "group": rows // 10, "row": rows, "level": rows / 7, "name": rows.astype(str)}
-    assert slices(columns, (), 50) == []
+def test_names_and_groups_are_no_slices_and_numbers_are_cut_into_quarters() -> None:
+    rows = np.arange(400)
+    columns = {"id": rows, "group": rows // 10, "level": rows / 7, "name": rows.astype(str)}
+    found = slices(columns_to_slice(rows_with(columns, 400)), (), 50)
+    assert [part.size for part in found] == [100, 100, 100, 100]
+    assert all(part.name.startswith("level = ") for part in found)
+
+
+def test_the_confidence_of_the_reference_is_cut_into_tenths() -> None:
+    sure = np.random.default_rng(0).permutation(np.linspace(0.3, 1, 1000))
+    found = slices(columns_to_slice(rows_with({}, 1000, confidence=sure)), (), 50)
+    assert [part.size for part in found] == [100] * 10
+    lowest = next(part for part in found if part.name.startswith("confidence of the reference = 0.3 "))
+    assert sorted(sure[lowest.rows]) == sorted(sure)[:100]
+
+
+def test_a_slice_that_differs_is_starred_after_holm_and_chance_is_not(sliced: Case) -> None:
+    """Fisher's exact p-values of scipy, adjusted by statsmodels, say the same."""
+    from scipy.stats import fisher_exact
+    from statsmodels.stats.multitest import multipletests
+
+    flip(sliced, np.arange(800, 840))
+    sliced.limits = [{**WORST, "by": ["camera"], "smallest": 5}, SPEED]
+    parts = worst(sliced).measured.parts
+    assert {p["name"] for p in parts if p["differs"]} == {"camera = front", "camera = rear", "camera = left"}
+    bad = {"camera = cabin": 0, "camera = front": 0, "camera = left": 40, "camera = rear": 0}
+    size = {p["name"]: p["n"] for p in parts}
+    p = [fisher_exact([[size[n] - b, b], [960 - size[n] + b, 40 - b]]).pvalue for n, b in bad.items()]
+    assert [name for name, holds in zip(bad, multipletests(p, 0.05, "holm")[0], strict=True) if holds] == sorted(
+        str(part["name"]) for part in parts if part["differs"]
+    )
 
 
 def test_a_column_that_is_not_there_is_named_with_the_nearest() -> None:
-    columns = {"camera": np.array(["a", "b"]), "row": np.arange(2)}
-    with pytest.raises(ConfigError, match=r"no column `camra`.*did you mean `camera`"):
+    columns = {"camera": np.array(["a", "b"])}
+    with pytest.raises(ConfigError, match=r"(?s)no column `camra`.*did you mean `camera`"):
         slices(columns, ("camra",), 1)
 
 
 def test_by_and_smallest_are_for_slices_alone() -> None:
-    with pytest.raises(ValueError, match="are for worst_slice"):
+    with pytest.raises(ValueError, match="is for worst_slice"):
         Limit.model_validate({"metric": "agreement", "at_least": 0.9, "by": ["labels"], "why": "of every label"})

@@ -1,0 +1,148 @@
+"""Rates and figures with their bounds, whatever the unit: rows where they stand alone, else groups.
+
+In: the judged rows. Out: an `Estimate`: the bounds at the suite's size, or at another size at the same rates, so that what
+more rows would decide can be asked. Shares and paired right answers of single rows have closed forms (`statistics`);
+groups have exact bounds (`betting`), and BCa (`resampling`) where enough of them differ.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity import betting, statistics
+from parity.resampling import LEAST_DISCORDANT, LEAST_GROUPS, Bounded, Figure, Sums, bca, bounds
+from parity.statistics import Interval
+from parity.verdict import Measured, Sense, Status, decide
+
+Flags = NDArray[np.bool_]
+Codes = NDArray[np.int64]
+Estimate = Callable[[int], Bounded]
+"""Bounds as if so many rows had been seen at the rates of those that were."""
+
+
+def share(flags: Flags, groups: Codes | None, confidence: float) -> Estimate:
+    """The share of rows that hold."""
+    n, count = len(flags), int(flags.sum())
+    if groups is None:
+        return lambda rows: Bounded(
+            statistics.share(round(count * rows / n), rows, confidence), rows, "exact, Clopper-Pearson"
+        )
+    held, sizes = _counts(groups, flags), _counts(groups, np.ones(n))
+
+    def exact(times: float) -> Interval:
+        return betting.share(held, sizes, confidence, times)
+
+    table = np.array([[0.0, 1.0], [1.0, 1.0]])
+    figure = Sums(flags.astype(np.int64), table, lambda s: s[..., 0] / s[..., 1])
+    return _of_groups(exact, figure, ~flags, groups, confidence)
+
+
+def difference(reference: Flags, candidate: Flags, groups: Codes | None, confidence: float) -> Estimate:
+    """Share of the candidate's rows that hold less the reference's, paired."""
+    gained, lost, n = candidate & ~reference, reference & ~candidate, len(reference)
+    if groups is None:
+        more, less = int(gained.sum()), int(lost.sum())
+        return lambda rows: Bounded(
+            statistics.paired_difference(round(more * rows / n), round(less * rows / n), rows, confidence),
+            rows,
+            "score, Tango",
+        )
+    won, gone, sizes = (_counts(groups, part) for part in (gained, lost, np.ones(n)))
+
+    def exact(times: float) -> Interval:
+        return betting.difference(won, gone, sizes, confidence, times)
+
+    table = np.array([[0.0, 1.0], [1.0, 1.0], [-1.0, 1.0]])
+    figure = Sums(gained + 2 * lost.astype(np.int64), table, lambda s: s[..., 0] / s[..., 1])
+    return _of_groups(exact, figure, gained | lost, groups, confidence)
+
+
+def ratio(reference: Flags, candidate: Flags, groups: Codes | None, confidence: float) -> Estimate:
+    """Rows of the candidate that hold over those of the reference, paired."""
+    n, both = len(reference), int((reference & candidate).sum())
+    if groups is None:
+        more, less = int((candidate & ~reference).sum()), int((reference & ~candidate).sum())
+
+        def scored(rows: int) -> Bounded:
+            held, won, lost = (round(k * rows / n) for k in (both, more, less))
+            return Bounded(statistics.paired_ratio(held, won, lost, confidence), rows, "score, Nam and Blackwelder")
+
+        return scored
+    ours, theirs, sizes = (_counts(groups, part) for part in (candidate, reference, np.ones(n)))
+
+    def exact(times: float) -> Interval:
+        return betting.ratio(ours, theirs, sizes, confidence, times)
+
+    table = np.array([[float(c), float(r)] for c in (0, 1) for r in (0, 1)])
+    figure = Sums(
+        candidate * 2 + reference.astype(np.int64), table, lambda s: s[..., 0] / np.maximum(s[..., 1], 1e-300)
+    )
+    return _of_groups(exact, figure, reference != candidate, groups, confidence)
+
+
+def absolute(signed: Estimate) -> Estimate:
+    """How far from 0, either way: at most the farther bound, at least the nearer one."""
+
+    def found(rows: int) -> Bounded:
+        one = signed(rows)
+        low, high = one.interval.low, one.interval.high
+        nearest = 0.0 if low <= 0 <= high else min(abs(low), abs(high))
+        return Bounded(Interval(abs(one.interval.value), nearest, max(abs(low), abs(high))), one.units, one.method)
+
+    return found
+
+
+def figure_of(figure: Figure, differs: Flags, worst: float, groups: Codes | None, confidence: float) -> Estimate:
+    """Any other figure: BCa, or the exact bound where too few rows differ."""
+    found = bounds(figure, differs, worst, groups, confidence)
+    return lambda rows: _narrowed(found, rows / len(differs))
+
+
+def _counts(groups: Codes, flags: NDArray[Any]) -> NDArray[np.float64]:
+    """How many rows of each group hold."""
+    return np.bincount(groups, flags).astype(np.float64)
+
+
+def _of_groups(
+    exact: Callable[[float], Interval], figure: Figure, differs: Flags, groups: Codes, confidence: float
+) -> Estimate:
+    """Exact bounds over groups; BCa where enough groups differ for it; nothing where there are too few groups."""
+    n, count = len(groups), int(groups.max()) + 1
+    if count < LEAST_GROUPS:
+        value = exact(1.0).value
+        open_ended = Interval(value, -math.inf, math.inf)
+        return lambda rows: Bounded(open_ended, count, f"not supported below {LEAST_GROUPS} groups")
+    if len(np.unique(groups[differs])) < LEAST_DISCORDANT:
+        return lambda rows: Bounded(exact(rows / n), count, "exact over groups, betting")
+    found = Bounded(bca(figure, n, groups, confidence), count, "BCa over groups")
+    return lambda rows: _narrowed(found, rows / n)
+
+
+def _narrowed(found: Bounded, times: float) -> Bounded:
+    """The bounds that so many times the rows would give: as near again as the root of their number says."""
+    value, low, high = found.interval.value, found.interval.low, found.interval.high
+    near = 1 / math.sqrt(times)
+    return Bounded(
+        Interval(value, value - (value - low) * near, value + (high - value) * near), found.units, found.method
+    )
+
+
+def measured(estimate: Estimate, n: int, groups: Codes | None, sense: Sense, limit: float, **more: Any) -> Measured:
+    """The measurement at `n` rows, and, where it does not decide, the rows that would."""
+    count = None if groups is None else int(groups.max()) + 1
+
+    def at(rows: int) -> Measured:
+        found = estimate(rows)
+        interval = found.interval
+        return Measured(interval.value, interval.low, interval.high, rows, groups=count, method=found.method, **more)
+
+    here = at(n)
+    if decide(here, sense, limit) is not Status.INCONCLUSIVE or not math.isfinite(here.low + here.high):
+        return here
+    needed = statistics.rows_needed(n, lambda rows: decide(at(rows), sense, limit) is not Status.INCONCLUSIVE)
+    return Measured(here.value, here.low, here.high, n, needed, count, here.method, **more)

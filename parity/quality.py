@@ -1,0 +1,280 @@
+"""Metrics of the task: how good each side is by the labels, and how near the candidate is to the reference.
+
+In: the judged rows. Out: a figure of weighted rows, for `resampling.bounds`. One function for each metric, by the suite's
+`task` alone; adding one is one function and its line in `QUALITIES` or `DISTANCES`. Whatever scikit-learn, scipy or jiwer
+have is theirs (the tests hold these figures, which must take weights, against them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from compile.errors import ConfigError
+from parity import detection
+from parity.answers import nearest
+from parity.limit import Limit, Metric
+from parity.resampling import Figure, Sums, Weighted
+from parity.rows import MOST_KL, Rows
+
+Array = NDArray[Any]
+Flags = NDArray[np.bool_]
+TINY = float(np.finfo(float).tiny)
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """A metric of both sides. `figure` gives [..., 2]: the reference's value and the candidate's.
+
+    `differs`: rows on which the sides can differ in it. `worst`: what one share of such rows can cost at most. `errors`:
+    the metric counts what is wrong, so that less is better.
+    """
+
+    figure: Figure
+    differs: Flags
+    worst: float
+    errors: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Distance:
+    """A metric of the pair: `figure` gives its value. `differs` and `worst` as in `Quality`."""
+
+    figure: Figure
+    differs: Flags
+    worst: float
+
+
+def macro_f1(rows: Rows, limit: Limit) -> Quality:
+    """The mean over labelled classes of F1 (scikit-learn's `f1_score(average="macro")` over those classes)."""
+    labels, told, said = whole(rows.labels), whole(rows.reference), whole(rows.candidate)
+    classes = np.unique(labels)
+    kinds, kind = np.unique(np.stack([labels, told, said]), axis=1, return_inverse=True)
+    is_label, is_told, is_said = (row[:, None] == classes for row in kinds)
+    table = np.concatenate([is_label, is_told, is_said, is_label & is_told, is_label & is_said], axis=1).astype(float)
+
+    def figure(sums: Array) -> Array:
+        there, told, said, right, good = np.split(sums, 5, axis=-1)
+        sides = [2 * hits / np.maximum(there + found, TINY) for hits, found in ((right, told), (good, said))]
+        return np.stack([side.mean(axis=-1) for side in sides], axis=-1)
+
+    rarest = float(np.min(np.unique(labels, return_counts=True)[1])) / len(labels)
+    return Quality(Sums(kind.ravel(), table, figure), told != said, 3 / (len(classes) * rarest))
+
+
+def f1(rows: Rows, limit: Limit) -> Quality:
+    """F1 of the positive class at the task's threshold; of frames where rows are the frames of a stream."""
+    positive = whole(rows.labels) > 0
+    told, said = rows.reference >= rows.task.threshold, rows.candidate >= rows.task.threshold
+    table = np.stack([positive, told, said, positive & told, positive & said], axis=1).astype(float)
+
+    def figure(sums: Array) -> Array:
+        there, told, said, right, good = np.moveaxis(sums, -1, 0)
+        return np.stack(
+            [2 * right / np.maximum(there + told, TINY), 2 * good / np.maximum(there + said, TINY)], axis=-1
+        )
+
+    return Quality(by_kind(table, figure), told != said, 2 / max(float(positive.mean()), TINY))
+
+
+def auc(rows: Rows, limit: Limit) -> Quality:
+    """Area under the receiver operating characteristic: how often a positive row scores above a negative one."""
+    positive = whole(rows.labels) > 0
+    curves = [area_under_curve(side, positive) for side in (rows.reference, rows.candidate)]
+    rarer = min(float(positive.mean()), 1 - float(positive.mean()))
+    figure = Weighted(lambda weights: np.stack([curve(weights) for curve in curves], axis=-1))
+    return Quality(figure, rows.reference != rows.candidate, 1 / max(rarer, TINY))
+
+
+def area_under_curve(scores: Array, positive: Flags) -> Callable[[Array], Array]:
+    """The area for weights [resamples, rows]; equal scores count one half. NaN where one side has no weight."""
+    order = np.argsort(scores, kind="stable")
+    starts = np.flatnonzero(np.concatenate([[True], np.diff(scores[order]) != 0]))
+    of_sorted = positive[order]
+
+    def area(weights: Array) -> Array:
+        there = weights[:, order]
+        high = np.add.reduceat(there * of_sorted, starts, axis=1)
+        low = np.add.reduceat(there * ~of_sorted, starts, axis=1)
+        below = np.cumsum(low, axis=1) - low / 2
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray((high * below).sum(axis=1) / (high.sum(axis=1) * low.sum(axis=1)))
+
+    return area
+
+
+def character_errors(rows: Rows, limit: Limit) -> Quality:
+    """Character error rate: edits over the labels' length."""
+    return _edits(rows, lambda row: list(str(row)))
+
+
+def word_errors(rows: Rows, limit: Limit) -> Quality:
+    """Word error rate."""
+    return _edits(rows, lambda row: str(row).split())
+
+
+def _edits(rows: Rows, pieces: Callable[[Any], list[Any]]) -> Quality:
+    """Edits of both sides over the length of the labels; symbols stand for characters where answers are no text."""
+    from rapidfuzz.distance import Levenshtein
+
+    def taken(sequence: Any) -> list[Any]:
+        return pieces(sequence) if sequence.dtype.kind in "US" else [s for s in sequence.tolist() if s >= 0]
+
+    labels = rows.labels
+    assert labels is not None
+    table = np.zeros((len(rows), 3))
+    for place, (label, told, said) in enumerate(zip(labels, rows.reference, rows.candidate, strict=True)):
+        wanted = taken(label)
+        table[place] = (
+            len(wanted),
+            Levenshtein.distance(wanted, taken(told)),
+            Levenshtein.distance(wanted, taken(said)),
+        )
+    longest = max(float(table[:, 0].max()) / max(float(table[:, 0].mean()), TINY), 1.0)
+    return Quality(
+        by_kind(table, lambda s: s[..., 1:] / np.maximum(s[..., :1], TINY)), ~rows.same, longest, errors=True
+    )
+
+
+def mean_error(rows: Rows, limit: Limit) -> Quality:
+    """Mean absolute error against the labels."""
+    labels = np.asarray(rows.labels, np.float64).reshape(len(rows), -1)
+    sides = [np.abs(side.reshape(len(rows), -1) - labels).mean(axis=1) for side in (rows.reference, rows.candidate)]
+    table = np.stack([*sides, np.ones(len(rows))], axis=1)
+    worst = float(np.max(table[:, :2]))
+    return Quality(by_kind(table, lambda s: s[..., :2] / s[..., 2:]), sides[0] != sides[1], worst, errors=True)
+
+
+def recall_at_k(rows: Rows, limit: Limit) -> Quality:
+    """Share of queries with a row of their own label among the k nearest of the reference's gallery."""
+    labels = whole(rows.labels)
+    found = [nearest(side, rows.reference, limit.k) for side in (rows.reference, rows.candidate)]
+    hits = [(labels[near] == labels[:, None]).any(axis=1) for near in found]
+    table = np.stack([*hits, np.ones(len(rows))], axis=1).astype(float)
+    return Quality(by_kind(table, lambda s: s[..., :2] / s[..., 2:]), hits[0] != hits[1], 1.0)
+
+
+def mean_average_precision(rows: Rows, limit: Limit) -> Quality:
+    """mAP of boxes that overlap an object of their class by half."""
+    labels = rows.labels
+    assert labels is not None
+    sides = (rows.reference, rows.candidate)
+    figure = Weighted(
+        lambda weights: np.stack([detection.mean_average_precision(labels, side, weights) for side in sides], axis=-1)
+    )
+    return Quality(figure, (rows.reference != rows.candidate).any(axis=(1, 2)), float(len(rows)))
+
+
+def kl(rows: Rows, limit: Limit) -> Distance:
+    """Mean divergence of the candidate's distribution from the reference's, in nats."""
+    return mean_of(told(rows, "kl"), MOST_KL)
+
+
+def confidence_drift(rows: Rows, limit: Limit) -> Distance:
+    """Mean absolute change of confidence."""
+    shift = np.abs(told(rows, "shift"))
+    return mean_of(shift, max(1.0, float(shift.max())))
+
+
+def cosine_mean(rows: Rows, limit: Limit) -> Distance:
+    return mean_of(told(rows, "cosine"), 2.0, perfect=1.0)
+
+
+def rank_overlap(rows: Rows, limit: Limit) -> Distance:
+    """Mean share of the reference's k nearest neighbours that the candidate's query finds too."""
+    ours, theirs = (nearest(side, rows.reference, limit.k) for side in (rows.reference, rows.candidate))
+    shared = np.array([len(np.intersect1d(a, b)) for a, b in zip(ours, theirs, strict=True)]) / ours.shape[1]
+    return mean_of(shared, 1.0, perfect=1.0)
+
+
+def rank_correlation(rows: Rows, limit: Limit) -> Distance:
+    """Spearman's correlation of the two sides' scores; Pearson's over the ranks of the whole suite."""
+    if rows.reference.ndim > 1 and rows.reference.shape[1] > 1:
+        raise ConfigError("rank_correlation needs one number a row; give one in `task.postprocess`")
+    a, b = (rankdata(side) / len(rows) for side in (rows.reference.ravel(), rows.candidate.ravel()))
+    table = np.stack([np.ones(len(rows)), a, b, a * a, b * b, a * b], axis=1)
+
+    def figure(sums: Array) -> Array:
+        n, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
+        spread = np.sqrt(np.maximum((xx - x * x / n) * (yy - y * y / n), 0))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray((xy - x * y / n) / spread)
+
+    return Distance(by_kind(table, figure), a != b, 6.0)
+
+
+def state_drift(rows: Rows, limit: Limit) -> Distance:
+    """How much farther apart the sides are in the later half of each stream than in the earlier: what adds up over time."""
+    if rows.groups is None:
+        raise ConfigError("state_drift needs streams: a `group` column in the suite, its rows in order of time")
+    apart, late = np.abs(rows.facts["error"]), _later_half(rows.groups, rows.columns)
+    table = np.stack([apart * late, late, apart * ~late, ~late], axis=1).astype(float)
+
+    def figure(sums: Array) -> Array:
+        after, rows_after, before, rows_before = np.moveaxis(sums, -1, 0)
+        return np.asarray(after / np.maximum(rows_after, 1) - before / np.maximum(rows_before, 1))
+
+    return Distance(by_kind(table, figure), apart > 0, 2 * max(float(apart.max()), 1.0))
+
+
+def _later_half(groups: NDArray[np.int64], columns: Mapping[str, Array]) -> Flags:
+    """Which rows lie in the later half of their stream; observed rows of one stream stand in order of time."""
+    late = np.zeros(len(groups), bool)
+    order = np.argsort(groups, kind="stable")
+    for place in np.split(order, np.flatnonzero(np.diff(groups[order])) + 1):
+        late[place[len(place) // 2 :]] = True
+    return late
+
+
+def whole(values: Array | None) -> Array:
+    """One value a row; ConfigError where a row has several."""
+    assert values is not None
+    if values.size != len(values):
+        raise ConfigError(f"this metric needs one answer a row; found shape {values.shape}; use `task.postprocess`")
+    return values.reshape(len(values))
+
+
+def told(rows: Rows, fact: str) -> NDArray[np.float64]:
+    """A number by row; ConfigError where answers do not have it."""
+    if fact not in rows.facts:
+        raise ConfigError(
+            f"this metric needs scores over classes as the answer, to tell `{fact}`; found the bare answer"
+        )
+    return rows.facts[fact]
+
+
+def by_kind(table: Array, figure: Callable[[Array], Array]) -> Sums:
+    """Rows that add the same are one kind."""
+    kinds, kind = np.unique(table, axis=0, return_inverse=True)
+    return Sums(kind.ravel(), kinds, figure)
+
+
+def mean_of(values: Array, worst: float, perfect: float = 0.0) -> Distance:
+    """The mean of a number by row."""
+    table = np.stack([values, np.ones(len(values))], axis=1).astype(float)
+    return Distance(by_kind(table, lambda s: s[..., 0] / s[..., 1]), np.asarray(values != perfect), worst)
+
+
+QUALITIES: Mapping[Metric, Callable[[Rows, Limit], Quality]] = {
+    "macro_f1": macro_f1,
+    "f1": f1,
+    "auc": auc,
+    "character_errors": character_errors,
+    "word_errors": word_errors,
+    "mean_error": mean_error,
+    "recall_at_k": recall_at_k,
+    "mean_average_precision": mean_average_precision,
+}
+DISTANCES: Mapping[Metric, Callable[[Rows, Limit], Distance]] = {
+    "kl": kl,
+    "confidence_drift": confidence_drift,
+    "cosine_mean": cosine_mean,
+    "rank_overlap": rank_overlap,
+    "rank_correlation": rank_correlation,
+    "state_drift": state_drift,
+}
