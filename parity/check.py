@@ -113,6 +113,7 @@ def verdict(line: Line, use: TargetUse) -> Outcome:
         "digests": digests,
         "deferred": deferred,
         "baseline": {"wanted": baseline.wanted, "used": baseline.used, "why": "; ".join(baseline.passed_over) or None},
+        "before": _policy_before(line, use.name),
     }
     task: FunctionName | None = line.config.task.postprocess
     inputs = {
@@ -129,6 +130,17 @@ def verdict(line: Line, use: TargetUse) -> Outcome:
     judged = build.made_of(step, line.own(step, use.name, "parity.judge:judge", arguments))
     document = json.loads((judged.folder / "verdict.json").read_text())
     return Outcome(use, document["status"], document, built, judged)
+
+
+def _policy_before(line: Line, name: str) -> dict[str, Any] | None:
+    """What the verdict that lies there says of its policy, so that an edit after the fact can be told."""
+    try:
+        found: dict[str, Any] | None = json.loads(
+            (line.out / "targets" / name / "verdict" / "verdict.json").read_text()
+        ).get("policy")
+    except (OSError, ValueError):
+        return None
+    return found
 
 
 def _observed(line: Line, name: str) -> tuple[Made | None, str | None]:

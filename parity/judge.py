@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from parity import measure
 from parity.labels import refuse_strange
 from parity.limit import Against, Limit
 from parity.observed import Observed, broken_laws, read_observed
-from parity.policy import Policy, load_policy, refuse_idle_limits
+from parity.policy import Policy, edits, load_policy, refuse_idle_limits
 from parity.summary import summary
 from parity.verdict import Finding, Measured, Sense, Status, decide, overall
 
@@ -35,10 +35,14 @@ def judge(
     digests: dict[str, str],
     baseline: dict[str, str | None],
     deferred: str | None,
+    before: dict[str, Any] | None,
 ) -> None:
-    """The step behind a verdict. `places`: folders of suite, source, observation, baseline, timing, build, float."""
+    """The step behind a verdict. `places`: folders of suite, source, observation, baseline, timing, build, float;
+    `before`: what the verdict that lay there said of its policy."""
     config, target_file = load_model(project, model), load_target(project, target)
+    terms = load_policy(project, config.policy).spelled
     document: dict[str, Any] = {"model": model, "target": target, "digests": digests, "baseline": baseline}
+    document["policy"] = {"name": config.policy, "terms": terms, "edited": edited(before, terms)}
     if deferred is not None:
         document |= {"status": Status.DEFERRED, "why": deferred, "findings": [], "summary": {}}
     else:
@@ -52,6 +56,13 @@ def judge(
             "findings": [asdict(finding) for finding in findings],
         }
     (made / "verdict.json").write_text(json.dumps(_plain(document), indent=1, sort_keys=True, allow_nan=False))
+
+
+def edited(before: dict[str, Any] | None, terms: Mapping[str, str]) -> list[str]:
+    """Limits that were changed after a verdict existed, old -> new; said until they are changed again."""
+    if before is None:
+        return []
+    return edits(before["terms"], terms) or list(before["edited"])
 
 
 def _observed_on(folder: Path) -> str:

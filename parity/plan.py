@@ -2,29 +2,45 @@
 
 In: the prepared suite and the policy. Out: for every limit that rows decide, the most answers that may differ, the chance
 that a model passes which flips a stated share of its answers and loses nothing, and the rows that make this chance 80 %.
-All by enumeration of the exact distributions (binomial; binomial gains among the flips), nothing simulated.
+By enumeration of the exact distributions (binomial; binomial gains among the flips); groups by seeded draws (`outlook`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import binom, norm
 
 from compile import build
-from compile.config import load_target
+from compile.config import TaskKind, load_target
 from compile.dataset import columns_of
 from compile.line import Line
-from parity import statistics
-from parity.limit import Against, Limit
-from parity.policy import Policy, load_policy
+from parity import outlook, statistics
+from parity.limit import Against, Limit, Metric
+from parity.policy import Policy, load_policy, refuse_idle_limits
+from parity.rows import codes
+from parity.slices import cut_columns, slices
 
 POWER = 0.8
 RIGHT = 0.8
 """The share of unflipped rows that both sides get right: what a relative margin is worth depends on it."""
 NEGLIGIBLE = 1e-10
+PLANNED: tuple[Metric, ...] = ("agreement", "correct", "worst_slice")
+EXACT: tuple[Metric, ...] = (
+    "float_error",
+    "sqnr_db",
+    "cosine_minimum",
+    "latency_ratio",
+    "size_ratio",
+    "quantized_share",
+)
+"""Limits that no number of rows makes surer."""
+SURE_KINDS: tuple[TaskKind, ...] = ("classification", "binary_score", "sequence")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +59,27 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class Shape:
+    """What of a suite decides beside its rows: the sizes of its groups, and of each column's slices."""
+
+    groups: NDArray[np.float64] | None = None
+    slices: Sequence[Sequence[int]] = ()
+
+
+ALONE = Shape()
+
+
+@dataclass(frozen=True, slots=True)
 class Planned:
-    """The plan of one target. `all_limits`: at least this is the chance that an equal model passes all of them."""
+    """The plan of one target. `all_limits`: at least this is the chance that an equal model passes all of them.
+
+    `groups`: how many groups the rows are, where they are grouped. `unplanned`: limits that resampling decides.
+    """
 
     target: str
     rows: int
+    groups: int | None
+    unplanned: Sequence[str]
     flips: float
     plans: Sequence[Plan]
     all_limits: float
@@ -57,41 +89,99 @@ def plan(line: Line, flips: float) -> list[Planned]:
     """The plan of every target of a model; prepares the suite, runs nothing else."""
     policy = load_policy(line.project, line.config.policy)
     columns = columns_of(build.data(line, "suite").folder)
-    return [
-        planned(use.name, limits_of(line, policy, use.name, labels="labels" in columns), len(columns["row"]), flips)
-        for use in line.config.uses
-    ]
+    refuse_idle_limits(policy, line.config, list(columns))
+    shape, rows = shape_of(columns, policy, line.config.task.kind), len(columns["row"])
+    found = []
+    for use in line.config.uses:
+        limits = limits_of(line, policy, use.name, labels="labels" in columns)
+        planned_ones = [(limit, against) for limit, against in limits if limit.metric in PLANNED]
+        rest = list(dict.fromkeys(limit.metric for limit, _ in limits if limit.metric not in PLANNED))
+        found.append(planned(use.name, planned_ones, rows, flips, shape, rest))
+    return found
+
+
+def shape_of(columns: Mapping[str, NDArray[Any]], policy: Policy, kind: TaskKind) -> Shape:
+    """Groups and slices of a suite as the judge will cut it; the reference's confidence, not known yet, in tenths."""
+    rows = len(columns["row"])
+    groups = codes(columns["group"][columns["row"]]) if "group" in columns else None
+    sizes = None if groups is None else np.bincount(groups).astype(np.float64)
+    limit = next((limit for limit in policy.limits if limit.metric == "worst_slice"), None)
+    if limit is None:
+        return Shape(sizes)
+    unsure = None if kind not in SURE_KINDS else np.linspace(0, 1, rows)
+    cut = cut_columns({name: values[columns["row"]] for name, values in columns.items() if name != "row"}, unsure)
+    names = [name for name in limit.by or cut if name in cut]
+    return Shape(sizes, [[p.size for p in slices(cut, (name,), limit.smallest, groups)] for name in names])
 
 
 def limits_of(line: Line, policy: Policy, target: str, *, labels: bool) -> list[tuple[Limit, Against]]:
     """The limits that rows decide for one target, with each side they bind."""
     config = load_target(line.project, target)
     sides = {"source", "baseline"} if config.role == "edge" and line.config.baseline else {"source"}
-    metrics = {"agreement", "correct"} if labels else {"agreement"}
     return [
         (limit, against)
         for limit in policy.limits
-        if limit.metric in metrics and config.precision in limit.precision
+        if limit.metric not in EXACT and (labels or limit.metric != "correct") and config.precision in limit.precision
         for against in limit.pairs
         if against in sides
     ]
 
 
-def planned(target: str, limits: Sequence[tuple[Limit, Against]], rows: int, flips: float) -> Planned:
+def planned(
+    target: str,
+    limits: Sequence[tuple[Limit, Against]],
+    rows: int,
+    flips: float,
+    shape: Shape = ALONE,
+    unplanned: Sequence[str] = (),
+) -> Planned:
     """What `rows` decide. The joint chance is bounded from below: of each pair's limits all must hold on the same flips."""
-    plans = [_planned(limit, against, rows, flips) for limit, against in limits]
-    misses = 0.0
-    for side in {against for _, against in limits}:
-        tests = [passes(limit) for limit, against in limits if against == side]
-        misses += 1 - chance(lambda d, g, n, tests=tests: all(test(d, g, n) for test in tests), rows, flips)  # type: ignore[misc]
-    return Planned(target, rows, flips, plans, max(0.0, 1 - misses))
+    plans = [_planned(limit, against, rows, flips, shape) for limit, against in limits]
+    groups = None if shape.groups is None else len(shape.groups)
+    if groups is not None:
+        misses = sum((1 - plan.chance for plan in plans), 0.0)
+    else:
+        misses = sum((1 - plan.chance for plan in plans if plan.metric == "worst_slice"), 0.0)
+        for side in {against for _, against in limits}:
+            tests = [passes(limit) for limit, against in limits if against == side and limit.metric != "worst_slice"]
+            misses += 1 - chance(lambda d, g, n, tests=tests: all(t(d, g, n) for t in tests), rows, flips)  # type: ignore[misc]
+    return Planned(target, rows, groups, unplanned, flips, plans, max(0.0, 1 - misses))
 
 
-def _planned(limit: Limit, against: Against, rows: int, flips: float) -> Plan:
+def _planned(limit: Limit, against: Against, rows: int, flips: float, shape: Shape) -> Plan:
+    if limit.metric == "worst_slice":
+        return _of_slices(limit, against, rows, flips, shape)
+    if shape.groups is not None:
+        return _of_groups(limit, against, rows, flips, shape.groups)
     passed = passes(limit)
     needed = statistics.rows_needed(1, lambda n: chance(passed, n, flips) >= POWER) if can_pass(limit, flips) else None
     most = next((d - 1 for d in range(rows + 1) if not passed(d, d // 2, rows)), rows) if passed(0, 0, rows) else None
     return Plan(limit.metric, against, limit.bound, most, chance(passed, rows, flips), needed)
+
+
+def _of_groups(limit: Limit, against: Against, rows: int, flips: float, sizes: NDArray[np.float64]) -> Plan:
+    """In groups: whether nothing may differ at all, and the chances by draws."""
+    count = len(sizes)
+    most = 0 if outlook.of_groups(limit, sizes, 0.0) == 1 else None
+    needed = None
+    if can_pass(limit, flips):
+        needed = statistics.rows_needed(count, lambda n: outlook.of_groups(limit, sizes, flips, n / count) >= POWER)
+    found = outlook.of_groups(limit, sizes, flips)
+    return Plan(
+        limit.metric, against, limit.bound, most, found, None if needed is None else round(rows * needed / count)
+    )
+
+
+def _of_slices(limit: Limit, against: Against, rows: int, flips: float, shape: Shape) -> Plan:
+    """Every slice has to pass: the smallest one says how many answers may differ."""
+
+    def at(n: int) -> float:
+        grown = [[max(1, size * n // rows) for size in sizes] for sizes in shape.slices]
+        return outlook.of_slices(limit, grown, flips)
+
+    smallest = min((size for sizes in shape.slices for size in sizes), default=rows)
+    needed = statistics.rows_needed(rows, lambda n: at(n) >= POWER) if flips < 1 - limit.bound else None
+    return Plan(limit.metric, against, limit.bound, outlook.most_of_slice(limit, smallest), at(rows), needed)
 
 
 def can_pass(limit: Limit, flips: float) -> bool:
@@ -140,22 +230,34 @@ def lines(found: Sequence[Planned]) -> list[str]:
     alike: dict[tuple[Plan, ...], list[Planned]] = {}
     for one in found:
         alike.setdefault(tuple(one.plans), []).append(one)
-    shown = [f"{found[0].rows:,} rows, for a model that flips {found[0].flips:.2%} of its answers and loses nothing"]
+    rows = f"{found[0].rows:,} rows" + (f" in {found[0].groups:,} groups" if found[0].groups is not None else "")
+    shown = [f"{rows}, for a model that flips {found[0].flips:.2%} of its answers and loses nothing"]
     for plans, members in alike.items():
         shown += ["", ", ".join(one.target for one in members)]
-        shown += [f"  {_sentence(plan, members[0].rows)}" for plan in plans] or ["  no limit here is decided by rows"]
+        shown += [f"  {_sentence(plan, members[0])}" for plan in plans] or ["  no limit here is decided by rows"]
+        if members[0].unplanned:
+            shown.append(f"  decided by resampling, so not foreseen here: {', '.join(members[0].unplanned)}")
         if plans:
-            shown.append(
-                f"  all of these together: passes with a chance of at least {min(members[0].all_limits, 0.999):.1%}"
-            )
+            shown.append(f"  all of these together: passes with a chance of at least {_least(members[0].all_limits)}")
     return shown
 
 
-def _sentence(plan: Plan, rows: int) -> str:
-    bound = "at least" if plan.metric == "agreement" else "margin"
+def _least(chance: float) -> str:
+    return f"{min(chance, 0.999):.1%}"
+
+
+def _sentence(plan: Plan, suite: Planned) -> str:
+    bound = "margin" if plan.metric == "correct" else "at least"
     alike = "as many gained as lost, " if plan.metric == "correct" else ""
-    limit = f"up to {plan.most:,} of {rows:,} may differ" if plan.most is not None else "no result can pass"
-    need = "no number of rows makes it 80 %" if plan.needed is None else f"80 % needs {plan.needed:,} rows"
+    where = "of its smallest slice" if plan.metric == "worst_slice" else f"of {suite.rows:,}"
+    limit = f"up to {plan.most:,} {where} may differ" if plan.most is not None else "no result can pass"
+    if suite.groups is not None and plan.metric != "worst_slice":
+        few = "even with nothing changed, so few groups do not prove it"
+        limit = few if plan.most is None else "how much may differ depends on how many groups it is spread over"
+    need = "no number of rows makes it 80 %"
+    if plan.needed is not None:
+        groups = "" if suite.groups is None else f" ({round(suite.groups * plan.needed / suite.rows):,} groups)"
+        need = f"80 % needs {plan.needed:,} rows{groups}"
     start = f"{plan.metric} against {plan.against}, {bound} {plan.bound:g}:"
     return f"{start} {alike}{limit}; passes with a chance of {_share(plan.chance)}; {need}"
 

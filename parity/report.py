@@ -62,6 +62,12 @@ def complaints(outcome: Outcome) -> list[str]:
     return [f["sentence"] for f in outcome.verdict.get("findings", []) if f["status"] != "PASS"]
 
 
+def edits(outcomes: Sequence[Outcome]) -> list[str]:
+    """Limits of the policy that were changed after a verdict existed, `old -> new`, each once."""
+    found = [edit for o in outcomes for edit in o.verdict.get("policy", {}).get("edited", [])]
+    return list(dict.fromkeys(found))
+
+
 def document(outcome: Outcome) -> dict[str, Any]:
     """An outcome as plain JSON values."""
     verdict = dict(outcome.verdict)

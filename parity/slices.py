@@ -61,11 +61,15 @@ class Part:
 
 
 def columns_to_slice(rows: Rows) -> dict[str, Array]:
+    """The columns of the suite as kinds of rows, and the reference's confidence."""
+    return cut_columns(rows.columns, rows.facts.get("confidence"))
+
+
+def cut_columns(columns: Mapping[str, Array], confidence: Array | None) -> dict[str, Array]:
     """Every column that kinds of rows can be read from, the reference's confidence in tenths among them."""
-    columns = {name: values for name, values in rows.columns.items() if name not in NOT_SLICED}
-    found = {name: _as_kinds(values, QUARTERS) for name, values in columns.items()}
-    if "confidence" in rows.facts:
-        found[CONFIDENCE] = _as_kinds(rows.facts["confidence"], DECILES)
+    found = {name: _as_kinds(values, QUARTERS) for name, values in columns.items() if name not in NOT_SLICED}
+    if confidence is not None:
+        found[CONFIDENCE] = _as_kinds(confidence, DECILES)
     return {name: kinds for name, kinds in found.items() if kinds is not None}
 
 

@@ -67,6 +67,8 @@ def say(ending: Ending, as_json: bool) -> int:
         for complaint in report.complaints(outcome):
             console.print(f"\n[bold]{outcome.name}[/] {outcome.status}: ", end="")
             console.print(complaint, markup=False)
+    for edit in report.edits(ending.outcomes):
+        console.print(f"\npolicy edited after a verdict existed: {edit}", markup=False)
     for text in _closing(ending):
         console.print(text, markup=False)
     return ending.code

@@ -128,3 +128,18 @@ def test_init_writes_a_config_that_loads_whatever_the_axes_are_called(project: P
     assert model.inputs["x"].shape == ("batch", 3, "x_2", "p2o_DynamicDimension_1")
     assert model.outputs["fetch:0"].shape == ("batch", 3, "fetch_0_2", "fetch_0_3")
     assert set(model.axes) == {"x_2", "p2o_DynamicDimension_1", "fetch_0_2", "fetch_0_3"}
+
+
+def test_a_limit_edited_after_a_verdict_is_told_old_to_new(project: Path) -> None:
+    policy = project / "configs" / "policies" / "default.yaml"
+    assert "edited" not in run_in(project, "check", "tiny").stdout
+    policy.write_text(policy.read_text().replace("at_least: 0.98", "at_least: 0.9"))
+    done = run_in(project, "check", "tiny")
+    assert (
+        "policy edited after a verdict existed: agreement at least 0.98 at 0.95 -> agreement at least 0.9"
+        in done.stdout
+    )
+    target = json_of(run_in(project, "check", "tiny", "--json"))["targets"][0]
+    assert target["verdict"]["policy"]["edited"] == [
+        "agreement at least 0.98 at 0.95 -> agreement at least 0.9 at 0.95"
+    ]

@@ -541,7 +541,7 @@ def test_a_verdict_with_infinite_figures_is_still_json(case: Case, tmp_path: Pat
     places: dict[str, str | None] = {name: str(path) for name, path in case.places().items()}
     made = tmp_path / "made"
     made.mkdir()
-    judge(project, made, "m", "edge", places, {}, {"wanted": "cloud", "used": "cloud"}, None)
+    judge(project, made, "m", "edge", places, {}, {"wanted": "cloud", "used": "cloud"}, None, None)
 
     def refuse(name: str) -> None:
         raise AssertionError(f"{name} is no JSON")

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from parity import statistics
+from parity import outlook, statistics
 from parity.limit import Limit
-from parity.plan import chance, passes, planned
+from parity.plan import Shape, chance, passes, planned
 from parity.verdict import Measured, Status, decide
 from tests.conftest import json_of, run_in
 
@@ -72,6 +72,37 @@ def test_all_limits_together_are_no_likelier_than_the_least_likely_and_bounded_f
     found = planned("t", [(AGREEMENT, "source"), (CORRECT, "source")], 600, 0.01)
     least = min(plan.chance for plan in found.plans)
     assert sum(plan.chance for plan in found.plans) - 1 <= found.all_limits <= least
+
+
+WORST = Limit(metric="worst_slice", at_least=0.95, why=WHY)
+
+
+def test_slices_of_one_column_pass_together_as_simulation_says() -> None:
+    """Two slices of 300 rows and one of 100: every one has to pass. Counts as the judge bounds them."""
+    sizes, flips, random = (300, 300, 100), 0.01, np.random.default_rng(1)
+    differ = np.stack([random.binomial(size, flips, 20_000) for size in sizes], axis=1)
+    low = {(int(d), n): statistics.share(n - int(d), n, 0.95).low for n in set(sizes) for d in np.unique(differ)}
+    rate = np.mean([all(low[(int(d), n)] >= 0.95 for d, n in zip(row, sizes, strict=True)) for row in differ])
+    assert outlook.of_slices(WORST, [sizes], flips) == pytest.approx(rate, abs=4 * np.sqrt(0.25 / 20_000))
+    assert outlook.of_slices(WORST, [sizes, sizes], flips) <= rate + 0.02
+
+
+def test_a_slice_too_small_to_pass_makes_the_limit_hopeless() -> None:
+    """Of 58 rows none may differ: 0.05^(1/58) is 0.9497, just below the limit; of 59 it is above."""
+    assert outlook.most_of_slice(WORST, 58) is None
+    assert outlook.most_of_slice(WORST, 59) == 0
+    found = planned("t", [(WORST, "source")], 600, 0.001, Shape(None, [[542, 58]]))
+    assert (found.plans[0].most, found.plans[0].chance, found.all_limits) == (None, 0.0, 0.0)
+
+
+def test_groups_decide_and_not_their_rows() -> None:
+    few, many = (Shape(np.full(count, 100.0)) for count in (19, 400))
+    assert planned("t", [(AGREEMENT, "source")], 1900, 0.005, few).plans[0].chance == 0
+    found = planned("t", [(AGREEMENT, "source")], 40_000, 0.005, many)
+    assert found.groups == 400
+    assert found.plans[0].most == 0
+    assert found.plans[0].chance > 0.9
+    assert planned("t", [(AGREEMENT, "source")], 40_000, 0.04, many).plans[0].chance == 0
 
 
 def test_the_verb_reads_the_suite_and_runs_nothing_else(project: Path) -> None:
