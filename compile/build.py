@@ -36,8 +36,8 @@ class Made:
 
 @station
 def data(line: Line, part: str) -> Made:
-    """Prepared batches and columns of the suite or of the calibration data."""
-    config = line.config.suite if part == "suite" else line.config.calibration
+    """Prepared batches and columns of the suite, of the calibration data, or of the self-test's pool."""
+    config = line.config.data(part)
     if config is None:
         raise ConfigError(f"configs/models/{line.model}.yaml: an int8 target needs `calibration`; it is missing")
     files = [*config.files, *([config.npz] if config.npz else [])]
@@ -48,7 +48,7 @@ def data(line: Line, part: str) -> Made:
         **{name: _digest_of(line, name, part) for name in files},
         **tools(*PREPARED_BY),
     }
-    suite = data(line, "suite") if part == "calibration" else None
+    suite = None if part == "suite" else data(line, "suite")
     if suite is not None:
         inputs["suite, for leakage"] = batches_digest(suite)
     step = Step(part, line.out / part, inputs)

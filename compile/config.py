@@ -144,6 +144,7 @@ class ModelFile(Strict):
     preprocess: FunctionName | None = None
     suite: DataConfig
     calibration: DataConfig | None = None
+    pool: DataConfig | None = None
     quantize: QuantizeConfig = QuantizeConfig()
     task: TaskConfig
     policy: Name = "default"
@@ -163,6 +164,10 @@ class ModelFile(Strict):
                 f"task.output `{self.task.output}` is not an output{nearest(self.task.output, self.outputs)}"
             )
         return self
+
+    def data(self, part: str) -> DataConfig | None:
+        """Where the rows of the suite, the calibration or the pool come from."""
+        return {"suite": self.suite, "calibration": self.calibration, "pool": self.pool}[part]
 
     @property
     def uses(self) -> tuple[TargetUse, ...]:

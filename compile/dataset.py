@@ -31,13 +31,13 @@ NEARLY = {"label": "labels", "target": "labels", "ids": "id", "groups": "group"}
 def prepare(project: Project, made: Path, model: str, part: str, judged_on: str | None) -> None:
     """The step behind the suite (`part="suite"`) and the calibration data, which may share no row with `judged_on`."""
     config = load_model(project, model)
-    data = config.suite if part == "suite" else config.calibration
+    data = config.data(part)
     if data is None:
         raise ConfigError(f"configs/models/{model}.yaml: a quantized target needs `calibration`; it is missing")
     batches, columns = read(project, config, data, part)
     write(made, config.signature, batches, columns, data.batch)
     if judged_on is not None:
-        refuse_leakage(Path(judged_on), made, config.signature)
+        refuse_leakage(Path(judged_on), made, config.signature, part)
 
 
 def read(project: Project, config: ModelFile, data: DataConfig, part: str) -> tuple[list[Batch], Batch]:
@@ -126,14 +126,14 @@ def digests_of(batch: Batch, signature: Signature) -> list[str]:
     ]
 
 
-def refuse_leakage(suite: Path, calibration: Path, signature: Signature) -> None:
+def refuse_leakage(suite: Path, calibration: Path, signature: Signature, part: str = "calibration") -> None:
     """ConfigError where a calibration row is also a row of the suite: such a suite judges what it has taught."""
     judged = set(row_digests(suite, signature))
     shared = [i for i, row in enumerate(row_digests(calibration, signature)) if row in judged]
     if shared:
         first = ", ".join(str(i) for i in shared[:5])
         raise ConfigError(
-            f"calibration: {len(shared)} of its rows are also in the evaluation suite (calibration rows {first}"
+            f"{part}: {len(shared)} of its rows are also in the evaluation suite ({part} rows {first}"
             f"{', …' if len(shared) > 5 else ''}); take them out of one of the two"
         )
 

@@ -51,11 +51,12 @@ def run_worker(
     what: str,
     *,
     alone: bool = False,
+    env: Mapping[str, str] = {},
 ) -> dict[str, Any]:
     """Run a worker in `folder` to its end and give its result; raises what went wrong, with the log."""
     (folder / "job.json").write_text(json.dumps(job))
     command = [sys.executable, "-I", "-B", str(WORKER), str(folder), verb]
-    line.jobs.run(command, folder=folder, limits=target.limits, what=what, alone=alone)
+    line.jobs.run(command, folder=folder, limits=target.limits, what=what, alone=alone, env=env)
     try:
         result = json.loads((folder / "result.json").read_text())
     except (OSError, ValueError) as error:

@@ -64,6 +64,16 @@ def pack(line: Line, name: str, folder: Path) -> dict[str, Any]:
 
 def accept(line: Line, observation: Path) -> str:
     """Take an observation made elsewhere for the target that it names; the next judging uses it."""
+    name = verified(line, observation)
+    made = line.out / "targets" / name / ".carried"
+    shutil.rmtree(made, ignore_errors=True)
+    shutil.copytree(observation, made)
+    replace(made, observe.carried_folder(line, name))
+    return name
+
+
+def verified(line: Line, observation: Path) -> str:
+    """The target that an observation made elsewhere is of; raises where it is not of this artifact and this suite."""
     try:
         document = json.loads((observation / "observation.json").read_text())
         model, name, made_from = document["model"], document["target"], dict(document["digests"])
@@ -80,10 +90,6 @@ def accept(line: Line, observation: Path) -> str:
         raise IntegrityError(
             f"{observation}: its outputs are not those that its run listed; bring the folder over again"
         )
-    made = line.out / "targets" / name / ".carried"
-    shutil.rmtree(made, ignore_errors=True)
-    shutil.copytree(observation, made)
-    replace(made, observe.carried_folder(line, name))
     return str(name)
 
 

@@ -1,0 +1,94 @@
+"""The gate on one drawn suite: the very function that judges releases, on folders written for it.
+
+In: what both sides answered on the suite's rows. Out: what caught it, or None where it passed. By structure: a law was broken
+or the suite refused; by statistics: a limit failed; undecided: no limit failed and one could not be shown to hold.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compile.config import ModelFile, TargetFile
+from compile.errors import ConfigError
+from parity.judge import examine
+from parity.policy import Policy
+from parity.selftest.witness import Outputs, Witness, write_outputs
+from parity.verdict import Status, overall
+
+Array = NDArray[Any]
+CaughtBy = Literal["integrity", "structure", "statistics", "undecided"]
+LAWS = ("schema", "finite", "not constant", "limits")
+PIECES = 2
+FIXED: Mapping[str, float] = {"1e-5": 1e-5, "1e-1": 1e-1}
+LEAST_COSINE = 0.997
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What stays the same for every defect: configs, policy, and the folders of what was built and timed."""
+
+    config: ModelFile
+    target: TargetFile
+    policy: Policy
+    folders: Mapping[str, Path]
+    scratch: Path
+
+    def caught_by(self, witness: Witness, rows: NDArray[np.int64], candidate: Outputs, pieces: int) -> CaughtBy | None:
+        """Judge these rows of a candidate's outputs. `pieces`: in how many batches the candidate answered."""
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        places = dict(self.folders)
+        for name in ("suite", "source", "observation"):
+            places[name] = self.scratch / name
+        self._write(places, witness, rows, candidate, pieces)
+        try:
+            findings, _ = examine(self.config, self.target, self.policy, places)
+        except ConfigError:
+            return "structure"
+        status = overall(findings)
+        if status is Status.PASS:
+            return None
+        if any(f.metric in LAWS and f.status is not Status.PASS for f in findings):
+            return "structure"
+        return "statistics" if status is Status.FAIL else "undecided"
+
+    def _write(
+        self, places: dict[str, Path], witness: Witness, rows: NDArray[np.int64], candidate: Outputs, pieces: int
+    ) -> None:
+        signature = self.config.signature
+        places["suite"].mkdir(parents=True)
+        columns = {name: values[rows] for name, values in witness.columns.items()}
+        np.savez(places["suite"] / "columns.npz", **columns, row=np.arange(len(rows)))  # type: ignore[arg-type]
+        write_outputs(places["source"] / "outputs", _taken(witness.source, rows), signature, PIECES)
+        shutil.copy(self.folders["source"] / "floor.json", places["source"])
+        if witness.baseline is not None:
+            places["baseline"] = self.scratch / "baseline"
+            write_outputs(places["baseline"] / "outputs", _taken(witness.baseline, rows), signature, PIECES)
+        write_outputs(places["observation"] / "outputs", candidate, signature, pieces)
+        (places["observation"] / "observation.json").write_text(json.dumps({}))
+
+
+def _taken(outputs: Outputs, rows: NDArray[np.int64]) -> Outputs:
+    return {name: array[rows] for name, array in outputs.items()}
+
+
+def caught_by_tolerances(reference: Outputs, candidate: Outputs) -> dict[str, bool]:
+    """What fixed tolerances say of the same rows: `allclose` at two of them (absolute and relative), and a cosine."""
+    found = dict.fromkeys((*FIXED, f"cosine {LEAST_COSINE}"), False)
+    for name, wanted in reference.items():
+        other = candidate.get(name)
+        if other is None or other.shape != wanted.shape:
+            return dict.fromkeys(found, True)
+        one, two = wanted.astype(np.float64).ravel(), other.astype(np.float64).ravel()
+        for label, tolerance in FIXED.items():
+            found[label] |= not np.allclose(two, one, rtol=tolerance, atol=tolerance)
+        length = float(np.linalg.norm(one) * np.linalg.norm(two))
+        found[f"cosine {LEAST_COSINE}"] |= not float(one @ two) >= LEAST_COSINE * length
+    return found

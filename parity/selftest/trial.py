@@ -1,0 +1,284 @@
+"""The step that tries the gate: every planted defect and every benign variant on a suite drawn for it.
+
+In: folders of outputs over suite and pool, and what was planted. Out: `selftest.json`: each trial with the oracle's word and
+what caught it, and the counts. A defect that the compiler refused was caught by structure.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compile.config import ModelFile, load_model, load_target
+from compile.dataset import columns_of, refuse_leakage
+from compile.errors import ConfigError
+from compile.project import Project
+from parity.limit import Against, Limit
+from parity.policy import Policy, load_policy
+from parity.selftest import answer_defects
+from parity.selftest.gate import FIXED, LEAST_COSINE, PIECES, Gate, caught_by_tolerances
+from parity.selftest.oracle import Pair, Truth, truth
+from parity.selftest.plant import SIZES, Planted
+from parity.selftest.witness import (
+    POOL_TIMES,
+    Draw,
+    Outputs,
+    Witness,
+    draw,
+    joined_columns,
+    read_outputs,
+    suite_units,
+)
+
+ALWAYS = "by definition"
+LEAST_UNITS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One defect or variant on one suite. `oracle`: must catch, grey zone, harmless. `caught_by`: None where it passed."""
+
+    kind: str
+    place: str
+    size: float
+    seed: int
+    oracle: str
+    holds_by: float | None
+    worst: str
+    agreement: float | None
+    caught_by: str | None
+    tolerances: Mapping[str, bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What all trials share."""
+
+    config: ModelFile
+    limits: Sequence[Limit]
+    witness: Witness
+    most_units: int
+    floors: Mapping[str, float]
+    gate: Gate
+
+    @property
+    def answer(self) -> str:
+        return self.config.task.output or self.config.signature.answers[0].name
+
+    def draw(self, seed: int) -> Draw:
+        return draw(self.witness, self.most_units, seed)
+
+    def tried(self, one: Planted, outputs: Outputs, number: int, pieces: int = PIECES) -> Trial:
+        """Oracle and gate on one candidate's outputs, each on its own rows."""
+        drawn = self.draw(number)
+        told = self._truth(outputs, drawn)
+        suite = {name: array[drawn.suite] for name, array in outputs.items()}
+        caught = self.gate.caught_by(self.witness, drawn.suite, suite, pieces)
+        reference = {name: array[drawn.suite] for name, array in self.witness.source.items()}
+        return _trial(one, told, caught, caught_by_tolerances(reference, suite))
+
+    def _truth(self, outputs: Outputs, drawn: Draw) -> Truth:
+        sides: dict[Against, Outputs] = {"source": self.witness.source}
+        if self.witness.baseline is not None:
+            sides["baseline"] = self.witness.baseline
+        pool = drawn.pool
+        columns = {name: values[pool] for name, values in self.witness.columns.items()}
+        units = suite_units(self.witness, self.most_units)
+        pairs: Mapping[Against, Pair] = {
+            against: Pair(
+                self.config,
+                {name: array[pool] for name, array in side.items()},
+                {name: array[pool] for name, array in outputs.items()},
+                columns,
+                np.unique(self.witness.unit[pool], return_inverse=True)[1],
+                units,
+            )
+            for against, side in sides.items()
+        }
+        return truth(pairs, self.limits, self.floors)
+
+
+def judge(
+    project: Project,
+    made: Path,
+    model: str,
+    target: str,
+    planted: str,
+    places: dict[str, str],
+    parts: list[str],
+    seeds: int,
+) -> None:
+    """`planted`: the list of what was planted in graphs and inputs, each with the folder of its outputs; `places`: folders of
+    source, healthy, baseline outputs over all rows, and of build, timing, float, source for the gate; `parts`: suite and pool."""
+    bench = _bench(project, made, model, target, places, parts)
+    healthy = read_outputs(Path(places["healthy"]), bench.config.signature)
+    refused = [*_compiled(bench, json.loads(Path(planted).read_text()))]
+    trials = [*refused, *_answers(bench, healthy, seeds), *_truncated(bench, healthy, seeds)]
+    trials += _leaks(project, made, bench, parts[0], seeds) if bench.config.calibration else []
+    trials += [*_labels(bench, healthy, seeds)]
+    document = {"model": model, "target": target, **summary(bench, trials)}
+    document["rows"] = [asdict(t) for t in trials]
+    (made / "selftest.json").write_text(json.dumps(_plain(document), indent=1, sort_keys=True))
+
+
+def _plain(value: Any) -> Any:
+    """Infinite distances as text: JSON has no such number."""
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, (np.floating, float)):
+        return float(value) if np.isfinite(value) else str(float(value))
+    return value
+
+
+def _bench(
+    project: Project, made: Path, model: str, target: str, places: Mapping[str, str], parts: Sequence[str]
+) -> Bench:
+    config, target_file = load_model(project, model), load_target(project, target)
+    policy: Policy = load_policy(project, config.policy)
+    columns, unit = joined_columns([columns_of(Path(part)) for part in parts])
+    baseline = places.get("baseline outputs")
+    witness = Witness(
+        columns,
+        unit,
+        read_outputs(Path(places["source outputs"]), config.signature),
+        None if baseline is None else read_outputs(Path(baseline), config.signature),
+    )
+    most = _units_of(columns_of(Path(parts[0])))
+    if suite_units(witness, most) < LEAST_UNITS:
+        raise ConfigError(
+            f"selftest: {witness.units} independent rows or groups in suite and pool; a suite of {LEAST_UNITS} and a pool of "
+            f"{POOL_TIMES} times as many need {LEAST_UNITS * (POOL_TIMES + 1)}: name more data under `pool`"
+        )
+    folders = {name: Path(places[name]) for name in ("source", "timing", "build", "float") if name in places}
+    floors = json.loads((folders["source"] / "floor.json").read_text())["outputs"]
+    limits = [limit for limit in policy.limits if target_file.precision in limit.precision]
+    gate = Gate(config, target_file, policy, folders, made.parent / "scratch")
+    return Bench(config, limits, witness, most, floors, gate)
+
+
+def _units_of(columns: Mapping[str, Any]) -> int:
+    return len(np.unique(columns["group"])) if "group" in columns else len(columns["row"])
+
+
+def _compiled(bench: Bench, planted: Sequence[dict[str, Any]]) -> Iterator[Trial]:
+    """Defects of graphs and inputs, and benign variants, as their artifacts answered."""
+    for number, entry in enumerate(planted):
+        folder, draws = entry.pop("outputs"), entry.pop("draws")
+        one = Planted(**entry)
+        if folder is None:
+            yield _trial(one, Truth("must catch", "the compiler refused it", float("-inf"), 0.0), "structure", {})
+            continue
+        outputs = read_outputs(Path(folder), bench.config.signature)
+        for again in range(draws):
+            yield bench.tried(replace(one, seed=one.seed + 1000 * again), outputs, 10_000 * again + number)
+
+
+def _answers(bench: Bench, healthy: Outputs, seeds: int) -> Iterator[Trial]:
+    """Defects of outputs: made here, of what the healthy artifact answered."""
+    for kind, defect in answer_defects.DEFECTS.items():
+        for size in SIZES:
+            for seed in range(seeds):
+                one = Planted("answers", kind, size, seed)
+                changed = defect(healthy, bench.answer, bench.config.task, size, one.random())
+                if changed is not None:
+                    yield bench.tried(one, changed, seed + 100 * round(size * 100))
+
+
+def _truncated(bench: Bench, healthy: Outputs, seeds: int) -> Iterator[Trial]:
+    """The last batch of answers is lost, or a batch is answered twice: fewer or more batches than the suite has."""
+    for kind, pieces in (("truncated answers", PIECES - 1), ("duplicated answers", PIECES + 1)):
+        for seed in range(seeds):
+            one = Planted("answers", kind, 1.0, seed)
+            drawn = bench.draw(seed)
+            part = drawn.suite[: len(drawn.suite) // 2] if pieces < PIECES else np.append(drawn.suite, drawn.suite[:50])
+            outputs = {name: array[part] for name, array in healthy.items()}
+            caught = bench.gate.caught_by(bench.witness, drawn.suite, outputs, pieces)
+            yield _trial(one, Truth("must catch", ALWAYS, float("-inf"), 0.0), caught, {})
+
+
+def _labels(bench: Bench, healthy: Outputs, seeds: int) -> Iterator[Trial]:
+    """Labels that belong to other rows: a suite that says nothing."""
+    if "labels" not in bench.witness.columns or bench.config.task.kind not in ("classification", "binary_score"):
+        return
+    for seed in range(seeds):
+        one = Planted("suite", "labels of other rows", 1.0, seed)
+        drawn = bench.draw(seed)
+        labels = bench.witness.columns["labels"].copy()
+        labels[drawn.suite] = one.random().permutation(labels[drawn.suite])
+        strange = replace(bench.witness, columns={**bench.witness.columns, "labels": labels})
+        suite = {name: array[drawn.suite] for name, array in healthy.items()}
+        caught = bench.gate.caught_by(strange, drawn.suite, suite, PIECES)
+        yield _trial(one, Truth("must catch", ALWAYS, float("-inf"), 0.0), caught, {})
+
+
+def _leaks(project: Project, made: Path, bench: Bench, suite: str, seeds: int) -> list[Trial]:
+    """Rows of the suite in the calibration data, from one row up: through the check that refuses them."""
+    signature = bench.config.signature
+    paths = sorted((Path(suite) / "batches").glob("*.npz"))
+    trials = []
+    for seed in range(seeds):
+        one = Planted("suite", "leakage into calibration", 1.0, seed)
+        folder = made.parent / f"leak-{seed}"
+        (folder / "batches").mkdir(parents=True)
+        with np.load(paths[int(one.random().integers(len(paths)))], allow_pickle=False) as batch:
+            rows = slice(0, seed + 1)
+            np.savez(folder / "batches" / "00000.npz", **{name: batch[name][rows] for name in batch.files})
+        try:
+            refuse_leakage(Path(suite), folder, signature)
+            caught = None
+        except ConfigError:
+            caught = "structure"
+        trials.append(_trial(one, Truth("must catch", ALWAYS, float("-inf"), 0.0), caught, {}))
+    return trials
+
+
+def _trial(one: Planted, told: Truth, caught: str | None, tolerances: Mapping[str, bool]) -> Trial:
+    return Trial(
+        one.kind,
+        one.place,
+        one.size,
+        one.seed,
+        told.verdict,
+        told.holds_by,
+        told.worst,
+        told.agreement,
+        caught,
+        tolerances,
+    )
+
+
+def summary(bench: Bench, trials: Sequence[Trial]) -> dict[str, Any]:
+    """The counts that a report shows. Benign: variants, and planted defects that the oracle finds harmless."""
+    planted = [t for t in trials if t.place != "benign"]
+    must = [t for t in planted if t.oracle == "must catch"]
+    benign = [t for t in trials if t.place == "benign" or t.oracle == "harmless"]
+    known = [t for t in (*must, *benign) if t.tolerances]
+    names = (*FIXED, f"cosine {LEAST_COSINE}")
+    return {
+        "planted": len(planted),
+        "must_catch": len(must),
+        "caught": sum(t.caught_by is not None for t in must),
+        "caught_by": {
+            how: sum(t.caught_by == how for t in must) for how in ("integrity", "structure", "statistics", "undecided")
+        },
+        "grey": len([t for t in planted if t.oracle == "grey zone"]),
+        "benign": len(benign),
+        "false_alarms": sum(t.caught_by is not None for t in benign),
+        "suite": {"units": suite_units(bench.witness, bench.most_units), "pool": bench.witness.units},
+        "fixed_tolerances": {
+            name: {
+                "caught": sum(t.tolerances[name] for t in known if t.oracle == "must catch" and t.place != "benign"),
+                "of": sum(t.oracle == "must catch" and t.place != "benign" for t in known),
+                "false_alarms": sum(t.tolerances[name] for t in benign if t.tolerances),
+                "benign": sum(bool(t.tolerances) for t in benign),
+            }
+            for name in names
+        },
+    }
