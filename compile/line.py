@@ -86,13 +86,19 @@ class Line:
         """Run one of lockstep's own steps (`module:function`) unless what lies there is what it would make."""
 
         def run(folder: Path, what: str) -> tuple[Path, dict[str, str]]:
-            request = {"root": str(self.project.root), "step": function, "arguments": dict(arguments)}
-            (folder / "request.json").write_text(json.dumps(request))
-            command = [sys.executable, "-m", "compile.child", str(folder)]
-            self.jobs.run(command, folder=folder, limits=OWN_LIMITS, what=what, env={"PYTHONPATH": _packages()})
-            return folder / "made", _report(folder, what)
+            return self.child(folder, what, function, arguments)
 
         return self.keep(step, who, run)
+
+    def child(
+        self, folder: Path, what: str, function: str, arguments: Mapping[str, object]
+    ) -> tuple[Path, dict[str, str]]:
+        """`module:function` in a process of its own: the folder that it filled, and the user's files that it read."""
+        request = {"root": str(self.project.root), "step": function, "arguments": dict(arguments)}
+        (folder / "request.json").write_text(json.dumps(request))
+        command = [sys.executable, "-m", "compile.child", str(folder)]
+        self.jobs.run(command, folder=folder, limits=OWN_LIMITS, what=what, env={"PYTHONPATH": _packages()})
+        return folder / "made", _report(folder, what)
 
     def keep(self, step: Step, who: str, run: Callable[[Path, str], tuple[Path, dict[str, str]]]) -> Record:
         """The step's record: the one that lies there if nothing changed, else of what `run` makes in a work folder."""
