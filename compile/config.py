@@ -275,7 +275,9 @@ def declared(toolchain: Path, what: Literal["PACKAGES", "OPTIONS"]) -> tuple[str
     return tuple(_literal(toolchain, what) or ())
 
 
-def declared_options(toolchain: Path, what: Literal["PINNED", "DEFAULTS"]) -> dict[str, int | float | str | bool] | None:
+def declared_options(
+    toolchain: Path, what: Literal["PINNED", "DEFAULTS"]
+) -> dict[str, int | float | str | bool] | None:
     """The options that pin a runtime's float precision, or leave it to the runtime; None where its file names none."""
     found = _literal(toolchain, what)
     return None if found is None else dict(found)

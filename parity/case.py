@@ -20,6 +20,7 @@ from compile.errors import ConfigError
 from compile.project import Project
 from parity.answers import Flags
 from parity.hypotheses import Bench
+from parity.ladder import RungName
 from parity.simulate import Batch, answered, opened, output_names, walked, with_stream
 
 if TYPE_CHECKING:
@@ -41,10 +42,19 @@ class Case:
     found: onnx.ModelProto | None
     files: Sequence[Path]
     raw: Sequence[Batch] | None
+    foreign: bool = False
+    """Nearer to the float graph than to what the line gives this target: made by other tools."""
 
     @property
     def batches(self) -> list[Batch]:
         return [with_stream(path) for path in self.files]
+
+    def sound_before(self, name: RungName) -> onnx.ModelProto:
+        """The graph of the rung that a broken one is compared with."""
+        if name == "observation as found":
+            return self.fresh if self.found is None else self.found
+        float_before = name == "runtime, precision pinned" or (name == "artifact as found" and self.foreign)
+        return self.exact if float_before else self.fresh
 
     def bench(self, sound: onnx.ModelProto, outputs: Path) -> Bench:
         """Hypotheses are tried with the graph `sound` against the answers that lie in `outputs`."""

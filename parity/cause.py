@@ -7,19 +7,19 @@ in, the fresh graph's ranges put in, mistakes before and behind the model, narro
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from compile.errors import ToolchainError
-from parity import postprocessing, preprocessing
+from parity import exchange, postprocessing, preprocessing
 from parity.case import Case
-from parity.hypotheses import ENOUGH, Bench, Hypothesis, Trial, distance, tried
+from parity.hypotheses import EMULATED, REPRODUCED, Array, Bench, Hypothesis, Trial, tried
 from parity.ladder import Rung, Standing
-from parity.rounding import rounded
-from parity.simulate import answered, exposing, opened, output_names, walked
-from parity.structure import Change, changes
-from parity.weights import Gap, gaps, weights_of, with_arrays, with_ranges
+from parity.rounding import Narrow, rounded
+from parity.simulate import Batch, answered, exposing, opened, output_names, walked, with_stream
+from parity.structure import Change
 
 if TYPE_CHECKING:
     import onnx
@@ -35,200 +35,126 @@ Kind = Literal[
     "unexplained",
 ]
 NARROW = frozenset({"bf16", "f16", "bfloat16", "float16", "fp16", "half"})
-SHOWN = 4
-REPRODUCED = 0.9
-"""A hypothesis this good needs no costly fitting after it."""
+PIN = "pin the runtime's float precision"
 
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """A class, the sentence that says it, what to do, how well the trials did, and the modules it is about."""
+    """A class, the sentence that says it, what to do, how the trials went, and the modules it is about."""
 
     kind: Kind
     sentence: str
     remedy: str | None = None
     trials: Sequence[Trial] = ()
     modules: Sequence[str] = ()
-    left: float | None = field(default=None)
 
 
-BY_RUNG: dict[str, tuple[Kind, str]] = {
-    "exported graph": ("export", "the exported graph already answers otherwise than the source"),
-    "optimizer on": ("fusion", "ONNX Runtime's graph optimizer changes the answers of the float graph"),
-    "runtime's defaults": ("runtime precision", "left to its defaults, the runtime computes with narrower floats"),
-    "quantized graph simulated": ("quantization", "the error is the one that quantization brings"),
+BY_RUNG: dict[str, tuple[Kind, str, str | None]] = {
+    "exported graph": ("export", "the exported graph already answers otherwise than the source", None),
+    "optimizer on": ("fusion", "ONNX Runtime's graph optimizer changes what the float graph answers", None),
+    "runtime's defaults": ("runtime precision", "left to its defaults, the runtime computes in narrower floats", PIN),
+    "quantized graph simulated": ("quantization", "the error is the one that quantizing to eight bits brings", None),
 }
 """Rungs that differ from the one before by one thing alone: that thing is the cause."""
 
 
-def find(case: Case, standings: Sequence[Standing], broken: Standing, effective: Sequence[str]) -> Cause:
-    """The cause behind the last broken rung. `effective`: float precisions that the runtime itself reports."""
+def find(
+    case: Case, standings: Sequence[Standing], broken: Standing, effective: Sequence[str], changed: Sequence[Change]
+) -> Cause:
+    """The cause behind the last broken rung. `effective`: float precisions that the runtime itself reports; `changed`:
+    where the candidate's graph is another and gives other numbers."""
     rung = broken.rung
-    if broken.laws and rung.name not in ("artifact as found", "observation as found"):
-        return Cause("unexplained", f"{rung.name}: {'; '.join(broken.laws[:3])}")
     if rung.name == "quantized graph simulated" and case.target.precision == "float16":
         return Cause("runtime precision", "the error is the one that half precision brings, which this target asks for")
-    if rung.name in BY_RUNG:
+    if rung.name in BY_RUNG and not broken.laws:
         return Cause(*BY_RUNG[rung.name])
-    assert rung.outputs is not None
-    sound = case.exact if rung.after != "compiled artifact" and rung.name == "artifact as found" else case.fresh
-    if rung.name == "artifact as found" and case.found is not None and (cause := in_the_graph(case, sound)) is not None:
-        return cause
+    if rung.name == "artifact as found" and case.found is not None:
+        cause = exchanged(case)
+        if cause is not None:
+            return cause
     if broken.laws:
         return Cause("unexplained", f"{rung.name}: {'; '.join(broken.laws[:3])}")
     narrow = sorted(set(effective) & NARROW)
     if narrow and rung.name in ("runtime, precision pinned", "compiled artifact"):
-        return Cause("runtime precision", f"the runtime itself reports that it computes in {', '.join(narrow)}")
-    return by_hypothesis(case, sound, rung, [s.rung for s in standings])
+        return Cause("runtime precision", f"the runtime itself reports that it computes in {', '.join(narrow)}", PIN)
+    trials = trials_of(case, rung, [standing.rung for standing in standings])
+    best = trials[0] if trials else None
+    if best is not None and best.holds and not (changed and best.score < REPRODUCED):
+        kind: Kind = "runtime precision" if best.remedy == PIN else "pre/post-processing"
+        sentence = f"{best.name}; done to the source's graph, this reproduces {best.score:.1%} of the error"
+        return Cause(kind, sentence, best.remedy, trials)
+    return by_structure(case, rung, changed, trials)
 
 
-def in_the_graph(case: Case, sound: onnx.ModelProto) -> Cause | None:
-    """What the candidate's own graph shows and an exchange confirms: its weights, its ranges; None where neither is it."""
+def exchanged(case: Case) -> Cause | None:
+    """The weights or the ranges, where putting the right ones into the candidate's own graph mends it."""
     assert case.found is not None
     try:
-        before = _error(case, sound, case.found)
-        weights = _weights(case, sound, before)
-        return weights or _ranges(case, sound, before)
-    except ToolchainError:
+        found = exchange.weights(case) or exchange.ranges(case) or exchange.quantizers(case)
+    except ToolchainError:  # the candidate's graph cannot be run here: other experiments must speak
         return None
+    return None if found is None else Cause(found.kind, found.sentence, found.remedy, modules=found.modules)
 
 
-def _error(case: Case, sound: onnx.ModelProto, candidate: onnx.ModelProto) -> float:
-    """Energy of the candidate's error against the sound graph on the sample, over the sound graph's own energy."""
-    signature = case.config.signature
-    sides = [answered(opened(g, output_names(signature)), case.batches, signature) for g in (candidate, sound)]
-    bench = Bench(signature, lambda feeds: feeds, case.batches, sides[0], sides[1])
-    return distance(bench, sides[0], 0) + distance(bench, sides[0], 1)
-
-
-def _weights(case: Case, sound: onnx.ModelProto, before: float) -> Cause | None:
-    """Put the sound graph's weights into the candidate: is the error gone?"""
-    assert case.found is not None
-    ours = weights_of(sound)
-    theirs = weights_of(case.found)
-    other = gaps(ours, theirs)
-    if not other:
-        return None
-    mended = with_arrays(case.found, {their: ours[our].array for our, their, _ in other})
-    after = _error(case, sound, mended)
-    if not after < ENOUGH * before:
-        return None
-    listed = [gap for _, _, gap in other]
-    return Cause(
-        "stale or wrong weights",
-        f"{said(listed, len(theirs))}; with the source's in their place {1 - after / before:.0%} of the error is gone",
-        "build it again from the source's weights",
-        modules=list(dict.fromkeys(gap.module for gap in listed)),
-    )
-
-
-def said(other: Sequence[Gap], of: int) -> str:
-    """Which weights are not the source's, in a few words."""
-    by_factor = [f"those of `{g.module}` are {g.factor:.3g} times the source's" for g in other if g.noise < 0.01]
-    if 0 < len(other) <= SHOWN and len(by_factor) == len(other):
-        return f"the artifact's weights are not the source's: {', '.join(dict.fromkeys(by_factor))}"
-    modules = list(dict.fromkeys(gap.module for gap in other))
-    more = f" and {len(modules) - SHOWN} more" if len(modules) > SHOWN else ""
-    named = ", ".join(f"`{module}`" for module in modules[:SHOWN])
-    return f"{len(other)} of the artifact's {of} weight tensors are not the source's ({named}{more})"
-
-
-def _ranges(case: Case, sound: onnx.ModelProto, before: float) -> Cause | None:
-    """Put the fresh graph's activation ranges into the candidate: is the error gone?"""
-    assert case.found is not None
-    mended, other = with_ranges(case.found, case.fresh)
-    if not other:
-        return None
-    after = _error(case, sound, mended)
-    if not after < ENOUGH * before:
-        return None
-    from parity.tensors import saturations
-
-    cut = {s.module: s for s in saturations(case.exact, case.found, case.feeds()) if s.share > 0}
-    worst = max(cut.values(), key=lambda s: s.lost, default=None)
-    cutting = "" if worst is None else f"; `{worst.module}` saturates: {worst.share:.1%} of its values lie beyond its range"
-    return Cause(
-        "quantization",
-        f"{len(other)} activation ranges are not those that the calibration data gives{cutting}; with those in their "
-        f"place {1 - after / before:.0%} of the error is gone",
-        "calibrate again and rebuild",
-        modules=[worst.module] if worst else [],
-    )
-
-
-def by_hypothesis(case: Case, sound: onnx.ModelProto, rung: Rung, rungs: Sequence[Rung]) -> Cause:
-    """Try every mistake on the sound graph against what was answered; else say what the graph itself shows."""
+def trials_of(case: Case, rung: Rung, rungs: Sequence[Rung]) -> list[Trial]:
+    """Every mistake done to the sound graph, against what was answered on this rung; the best first."""
     assert rung.outputs is not None
+    sound = case.sound_before(rung.name)
     bench = case.bench(sound, rung.outputs)
-    inputs = list(preprocessing.suspicions(bench))
-    behind = list(postprocessing.suspicions(bench, _entering(case, sound, bench)))
-    trials = tried(bench, [*inputs, *behind, *_narrower(case, bench)])
-    trials += tried(bench, _as_rungs(case, rung, rungs))
-    if max((t.score for t in trials), default=0.0) < REPRODUCED:
+    behind = postprocessing.suspicions(bench, _entering(case, sound, bench))
+    trials = tried(bench, [*preprocessing.suspicions(bench), *behind, *_narrower(case), *_as_rungs(case, rungs)])
+    if not any(trial.holds for trial in trials):
         trials += tried(bench, list(preprocessing.fitted_scale(bench)))
-    trials.sort(key=lambda trial: -trial.score)
-    best = trials[0] if trials else None
-    changed = changes(sound, case.found) if case.found is not None and rung.name == "artifact as found" else []
-    if best is not None and best.holds and not (changed and best.score < REPRODUCED):
-        kind: Kind = "runtime precision" if best.remedy.startswith("pin") else "pre/post-processing"
-        sentence = f"{best.name}: so computed, the source's graph explains {best.score:.1%} of the error"
-        return Cause(kind, sentence, best.remedy, trials, left=best.left)
-    return by_structure(case, sound, rung, changed, trials)
+    return sorted(trials, key=lambda trial: -trial.score)
 
 
-def _entering(case: Case, sound: onnx.ModelProto, bench: Bench) -> dict[str, list]:  # type: ignore[type-arg]
+def _entering(case: Case, sound: onnx.ModelProto, bench: Bench) -> dict[str, list[Array]]:
     """Per output, what enters the activation that it ends in, on the sample."""
-    signature = case.config.signature
     names = {t.name: n for t in bench.outputs if (n := postprocessing.entering(sound, t.name)) is not None}
     if not names:
         return {}
-    infer = opened(exposing(sound, names.values()), [*output_names(signature), *names.values()])
-    found = [outputs for _, outputs in walked(infer, case.batches, signature)]
+    infer = opened(exposing(sound, names.values()), [*output_names(case.config.signature), *names.values()])
+    found = [outputs for _, outputs in walked(infer, case.batches, case.config.signature)]
     return {name: [outputs[inner] for outputs in found] for name, inner in names.items()}
 
 
-def _narrower(case: Case, bench: Bench) -> list[Hypothesis]:
-    """The float graph with what layers multiply rounded to half the bits."""
+def _narrower(case: Case) -> list[Hypothesis]:
+    """The float graph with what its layers multiply rounded to half the bits; for what is meant to run in float32."""
     signature = case.config.signature
 
-    def hypothesis(kind: Literal["bfloat16", "float16"]) -> Hypothesis:
-        def predict() -> list[dict]:  # type: ignore[type-arg]
-            infer = opened(rounded(case.exact, kind), output_names(signature))
-            return answered(infer, case.batches, signature)
+    def predict(kind: Narrow) -> list[Batch]:
+        return answered(opened(rounded(case.exact, kind), output_names(signature)), case.batches, signature)
 
-        return Hypothesis(f"the candidate computes in {kind}", "pin the runtime's float precision", predict)
-
-    return [hypothesis("bfloat16"), hypothesis("float16")] if case.target.precision == "float32" else []
+    kinds: tuple[Narrow, ...] = ("bfloat16", "float16") if case.target.precision == "float32" else ()
+    return [Hypothesis(f"the candidate computes in {kind}", PIN, partial(predict, kind), EMULATED) for kind in kinds]
 
 
-def _as_rungs(case: Case, broken: Rung, rungs: Sequence[Rung]) -> list[Hypothesis]:
-    """That the candidate answers as another rung does: so far only the runtime's own defaults, a known trap."""
-    from parity.simulate import with_stream
+def _as_rungs(case: Case, rungs: Sequence[Rung]) -> list[Hypothesis]:
+    """That the candidate answers as this runtime does when it is left to its defaults, where the target pins it."""
 
-    def predict(outputs: Path) -> list[dict]:  # type: ignore[type-arg]
+    def predict(outputs: Path) -> list[Batch]:
         return [with_stream(outputs / path.name) for path in case.files]
 
     return [
         Hypothesis(
-            "the candidate answers as the runtime does when its float precision is left to its defaults",
-            "pin the runtime's float precision",
-            lambda outputs=rung.outputs: predict(outputs),  # type: ignore[misc]
+            "the candidate answers as the runtime does at its defaults", PIN, partial(predict, one.outputs), EMULATED
         )
-        for rung in rungs
-        if rung.name == "runtime's defaults" and not rung.leads and rung.outputs is not None and rung is not broken
+        for one in rungs
+        if one.name == "runtime's defaults" and not one.leads and one.outputs is not None
+        if case.target.precision == "float32"
     ]
 
 
-def by_structure(
-    case: Case, sound: onnx.ModelProto, rung: Rung, changed: Sequence[Change], trials: Sequence[Trial]
-) -> Cause:
+def by_structure(case: Case, rung: Rung, changed: Sequence[Change], trials: Sequence[Trial]) -> Cause:
     """Operators that the candidate's graph has otherwise; unexplained where there are none."""
-    if changed:
-        first = changed[0]
+    if changed and rung.name == "artifact as found":
         listed = "; ".join(change.sentence for change in changed[:2])
-        return Cause(first.kind, listed, "build it again from the source", trials, [c.module for c in changed])
+        modules = [change.module for change in changed]
+        return Cause(changed[0].kind, listed, "build it again from the source", trials, modules)
     if rung.name == "compiled artifact" and case.target.toolchain == "onnxruntime":
-        told = "the graph answers well without ONNX Runtime's optimizer, so the operators that it fuses round otherwise"
+        told = "the graph answers well without ONNX Runtime's optimizer: the operators that it fuses round otherwise"
         return Cause("fusion", told, None, trials)
-    best = f"; the best of {len(trials)} hypotheses explains {max(trials[0].score, 0):.0%}" if trials else ""
-    return Cause("unexplained", f"no experiment explains what {rung.name} answers{best}", None, trials)
+    best = (
+        f"; the best of {len(trials)} hypotheses explains {max(trials[0].score, 0):.0%} of the error" if trials else ""
+    )
+    return Cause("unexplained", f"no experiment explains {rung.name}{best}", None, trials)

@@ -82,6 +82,11 @@ class Scale:
     allowed: float
 
 
+def slug(name: str) -> str:
+    """A rung's name as a folder's."""
+    return "-".join("".join(c if c.isalnum() else " " for c in name.replace("'", "")).split())
+
+
 def scale_of(source: Path, policy: Policy) -> Scale:
     """The measured floors of a source and the limit that the policy sets in them."""
     floors = json.loads((source / "floor.json").read_text())["outputs"]

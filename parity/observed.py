@@ -6,8 +6,9 @@ an output that is constant where the reference is not, breaks a law, and a broke
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,19 +41,25 @@ class Observed:
 
     def answers(self) -> Array:
         """One answer a row, in batch order."""
-        task = self.config.task
-        find = user_code.function(task.postprocess, "task.postprocess") if task.postprocess else self._output
-        found = [answers(task.kind, np.asarray(find(outputs))) for outputs in self.batches()]
-        return _joined(found, SEQUENCE_END if task.kind in ("sequence", "classification") else 0)
-
-    def _output(self, outputs: dict[str, Array]) -> Array:
-        name = self.config.task.output or self.config.signature.answers[0].name
-        tensor = next(t for t in self.config.signature.answers if t.name == name)
-        return np.moveaxis(outputs[name], tensor.batch_axis or 0, 0)
+        return answers_in(self.batches(), self.config)
 
 
 def read_observed(folder: Path, config: ModelFile) -> Observed:
     return Observed(folder, config)
+
+
+def answers_in(batches: Iterable[dict[str, Array]], config: ModelFile) -> Array:
+    """One answer a row of these outputs, in their order."""
+    task = config.task
+    find = user_code.function(task.postprocess, "task.postprocess") if task.postprocess else partial(_output, config)
+    found = [answers(task.kind, np.asarray(find(outputs))) for outputs in batches]
+    return _joined(found, SEQUENCE_END if task.kind in ("sequence", "classification") else 0)
+
+
+def _output(config: ModelFile, outputs: dict[str, Array]) -> Array:
+    name = config.task.output or config.signature.answers[0].name
+    tensor = next(t for t in config.signature.answers if t.name == name)
+    return np.moveaxis(outputs[name], tensor.batch_axis or 0, 0)
 
 
 def broken_laws(reference: Observed, candidate: Observed, signature: Signature) -> list[tuple[str, list[str]]]:

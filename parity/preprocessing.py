@@ -53,7 +53,11 @@ def _changes(bench: Bench, tensor: Tensor) -> Iterator[tuple[str, str, Change]]:
     for a, b in combinations(axes, 2):
         if shape[a] == shape[b]:
             yield f"transposed (axes {a} and {b} swapped)", "as the suite has it", partial(_swap, a, b)
-        yield f"with its numbers laid out as if axes {a} and {b} were swapped", "as the suite has it", partial(_lay, a, b)
+        yield (
+            f"with its numbers laid out as if axes {a} and {b} were swapped",
+            "as the suite has it",
+            partial(_lay, a, b),
+        )
     if len(axes) == 3:
         yield "laid out with axis 1 last (NHWC for NCHW)", "channels first", partial(_roll, 1, -1)
         yield "laid out with its last axis first (NCHW for NHWC)", "channels last", partial(_roll, -1, 1)
@@ -86,7 +90,14 @@ def _scales(bench: Bench, tensor: Tensor) -> Iterator[tuple[str, str, Change]]:
     """Normalization left out or done once too often, by the constants in use and by the suite's own mean and deviation."""
     values = np.concatenate([batch[tensor.name].ravel() for batch in bench.batches])
     mean, deviation = float(values.mean()), float(values.std()) or 1.0
-    known = {"255": 255.0, "1/255": 1 / 255, "127.5": 127.5, "1/127.5": 1 / 127.5, "32768": 32768.0, "1/32768": 2.0**-15}
+    known = {
+        "255": 255.0,
+        "1/255": 1 / 255,
+        "127.5": 127.5,
+        "1/127.5": 1 / 127.5,
+        "32768": 32768.0,
+        "1/32768": 2.0**-15,
+    }
     for name, factor in known.items():
         yield f"{name} times as large (another scale)", "at the suite's scale", partial(_affine, factor, 0.0)
     yield "in 0…1 where the suite has -1…1", "normalized as the suite has it", partial(_affine, 0.5, 0.5)
@@ -124,7 +135,9 @@ def _swapped(bench: Bench) -> Iterator[Hypothesis]:
                 return bench.answers_on(swapped)
 
             said = f"the candidate takes `{names[0]}` for `{names[1]}`"
-            yield Hypothesis(said, f"give the candidate `{names[0]}` and `{names[1]}` in the signature's order", predict)
+            yield Hypothesis(
+                said, f"give the candidate `{names[0]}` and `{names[1]}` in the signature's order", predict
+            )
 
 
 def _forgotten(bench: Bench) -> Iterator[Hypothesis]:

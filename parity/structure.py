@@ -79,7 +79,9 @@ def _kind(gained: Counter[str], candidate: onnx.ModelProto) -> Found:
 
 
 def _narrows(nodes: Sequence[Any]) -> bool:
-    return any(a.name == "to" and a.i in NARROW_TYPES for node in nodes for a in node.attribute if node.op_type == "Cast")
+    return any(
+        a.name == "to" and a.i in NARROW_TYPES for node in nodes for a in node.attribute if node.op_type == "Cast"
+    )
 
 
 def _listed(kinds: Counter[str]) -> str:

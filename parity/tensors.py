@@ -66,9 +66,7 @@ def _comparable(one: Array, other: Array) -> bool:
 
 def _noise(point: Point, exact: Sequence[Batch], found: Sequence[Batch]) -> float:
     """Energy of the difference over energy of the reference; infinite where it is not finite."""
-    return noise_over_signal(
-        [one[point.reference] for one in exact], [other[point.candidate] for other in found]
-    )
+    return noise_over_signal([one[point.reference] for one in exact], [other[point.candidate] for other in found])
 
 
 def noise_over_signal(exact: Iterable[Array], found: Iterable[Array]) -> float:

@@ -152,7 +152,7 @@ def with_arrays(model: onnx.ModelProto, arrays: Mapping[Key, Array]) -> onnx.Mod
     nodes = keyed(copy)
     for number, ((*key, slot), array) in enumerate(arrays.items()):
         name = f"swapped_{number}"
-        nodes[(key[0], key[1], key[2])].input[slot] = name  # type: ignore[index,misc]  # the first three of a Key
+        nodes[(key[0], key[1], key[2])].input[slot] = name  # type: ignore[index]  # the first three of a Key
         copy.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
     return copy
 
@@ -196,12 +196,17 @@ def _constants(root: ElementTree.Element, data: bytes) -> Iterator[tuple[str, Ar
             yield str(layer.get("name")), np.frombuffer(data[start : start + size], kind)
 
 
-def ir_gaps(reference: Mapping[str, Array], candidate: Mapping[str, Array], names: Mapping[str, str]) -> list[Gap]:
-    """The constants of one IR that differ from those of the same name in another; `names`: whose each one is."""
+def ir_gaps(
+    reference: Mapping[str, Array], candidate: Mapping[str, Array], names: Mapping[str, str]
+) -> list[tuple[Gap, bool]]:
+    """The constants of one IR that differ from those of the same name in another, and whether each holds many numbers.
+
+    `names`: whose each one is.
+    """
     found = []
     for name, array in candidate.items():
         if name in reference and reference[name].shape == array.shape and array.size:
             ours, theirs = (Weight(names.get(name, name), name, a, 0.0) for a in (reference[name], array))
             if (gap := difference(ours, theirs)) is not None:
-                found.append(gap)
+                found.append((gap, array.size > 1))
     return found
