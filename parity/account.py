@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from compile.errors import ConfigError, nearest
-from parity.ladder import slug
+from parity.ladder import ANSWERS, ORDER, slug
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -35,9 +35,9 @@ def printed(explained: Explained) -> str:
         console.print()
         colour = COLOURS.get(document["cause"], "yellow")
         console.print(f"[{colour} bold]{document['cause']}[/]: ", end="")
-        console.print(sentence(document), markup=False)
+        console.print(sentence(document), markup=False, soft_wrap=True)
         for line in details(document):
-            console.print(line, markup=False)
+            console.print(line, markup=False, soft_wrap=True)
     return captured.get().rstrip()
 
 
@@ -113,7 +113,7 @@ def side_by_side(explained: Explained, rung: str, rows: Sequence[int]) -> dict[s
     if rung not in known:
         raise ConfigError(f"--rung: `{rung}` is no rung that ran: {', '.join(known)}{nearest(rung, known)}")
     source, other = (_answers(explained, name) for name in ("source", rung))
-    order = {int(row): i for i, row in enumerate(explained.document["order"])}
+    order = {int(row): i for i, row in enumerate(np.load(explained.folder / ORDER))}
     unknown = [row for row in rows if row not in order]
     if unknown:
         raise ConfigError(f"--rows: the suite has no row {unknown[0]}; it has 0 to {len(order) - 1}")
@@ -122,7 +122,7 @@ def side_by_side(explained: Explained, rung: str, rows: Sequence[int]) -> dict[s
 
 
 def _answers(explained: Explained, rung: str) -> Any:
-    return np.load(explained.folder / "rungs" / slug(rung) / "answers.npy", allow_pickle=False)
+    return np.load(explained.folder / "rungs" / slug(rung) / ANSWERS, allow_pickle=False)
 
 
 def _plain(answer: Any) -> Any:

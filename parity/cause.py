@@ -67,7 +67,8 @@ def find(
     if rung.name == "quantized graph simulated" and case.target.precision == "float16":
         return Cause("runtime precision", "the error is the one that half precision brings, which this target asks for")
     if rung.name in BY_RUNG and not broken.laws:
-        return Cause(*BY_RUNG[rung.name])
+        meant, told, remedy = BY_RUNG[rung.name]
+        return Cause(meant, told + (exchange.saturated(case, case.fresh) if meant == "quantization" else ""), remedy)
     if rung.name == "artifact as found" and case.found is not None:
         cause = exchanged(case)
         if cause is not None:

@@ -26,11 +26,11 @@ from parity import cause as causes
 from parity import doubts
 from parity.case import Case, sample, unprocessed
 from parity.cause import Cause
-from parity.ladder import Rung, RungName, Standing, alike, climb, culprit, nearest, scale_of, slug
+from parity.ladder import ANSWERS, ORDER, Rung, RungName, Standing, alike, climb, culprit, nearest, scale_of, slug
 from parity.observed import Observed
 from parity.policy import load_policy
 from parity.simulate import opened, output_names
-from parity.structure import changes
+from parity.structure import Change, changes
 from parity.tensors import Diverging, compare, decibel
 from parity.weights import ir_constants, ir_gaps
 
@@ -38,9 +38,12 @@ if TYPE_CHECKING:
     import onnx
 
 SHOWN_FLIPS = 20
-ANSWERS = "answers.npy"
 ROUNDING = 2.0**-40
 """Noise over signal of float32's own last place (2^-23 of a number, 2^-46 of its energy) after sums of 64 numbers."""
+
+
+COARSEST = 1e-2
+"""Noise over signal of four bits' rounding (about 20 dB): an operator further off than that computes something else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +84,7 @@ def diagnose(
     diverging: list[Diverging] = []
     if broken is not None:
         layers, diverging = _layers(case, broken)
-        modules = {one.module for one in diverging}
-        changed = [c for c in _changes(case) if c.module in modules]
+        changed = _changes(case, diverging)
         found = _by_bytes(at, case, broken) or causes.find(case, standings, broken, effective, changed)
     doubt = (
         doubts.about(config, case, at.source, columns_of(at.suite)) if found.kind in ("none", "quantization") else None
@@ -104,12 +106,12 @@ def diagnose(
         "worst": _tensor(max(diverging, key=lambda one: one.own)) if diverging else None,
         "tensors": [_tensor(one) for one in layers],
         "flips": _flips(standings, broken, config, at) if broken is not None else [],
-        "order": columns_of(at.suite)["row"].tolist(),
         "remedy": found.remedy,
         "modules": list(found.modules),
         "hypotheses": [{"name": t.name, "score": round(max(t.score, 0.0), 4)} for t in found.trials[:8]],
         "sample": {"batches": len(case.files), "of": len(list((at.suite / "batches").glob("*.npz")))},
     }
+    np.save(made / ORDER, columns_of(at.suite)["row"])
     for standing in standings:
         np.save(_outputs(standing).parent / ANSWERS, Observed(_outputs(standing).parent, config).answers())
     (made / "explain.json").write_text(json.dumps(plain(document), indent=1, sort_keys=True, allow_nan=False))
@@ -253,8 +255,15 @@ def _layers(case: Case, broken: Standing) -> tuple[list[Diverging], list[Divergi
     return layers, [one for one in layers if one.own > max(share, ROUNDING)]
 
 
-def _changes(case: Case) -> list[Any]:
-    return [] if case.found is None else changes(case.exact if case.foreign else case.fresh, case.found)
+def _changes(case: Case, diverging: Sequence[Diverging]) -> list[Change]:
+    """Where the candidate's graph is another and gives other numbers; far other ones are another function, no rounding."""
+    if case.found is None:
+        return []
+    own: dict[str, float] = {}
+    for one in diverging:
+        own[one.module] = max(own.get(one.module, 0.0), one.own)
+    found = [c for c in changes(case.exact if case.foreign else case.fresh, case.found) if c.module in own]
+    return [replace(c, kind="export") if c.kind == "fusion" and own[c.module] > COARSEST else c for c in found]
 
 
 def _by_bytes(at: Places, case: Case, broken: Standing) -> Cause | None:

@@ -15,7 +15,7 @@ from parity.case import Case
 from parity.hypotheses import FIT, SCORE, Bench, distance
 from parity.points import QUANTIZING
 from parity.simulate import answered, opened, output_names
-from parity.tensors import saturations
+from parity.tensors import Saturation, saturations
 from parity.weights import Gap, gaps, weights_of, with_arrays, with_ranges
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def ranges(case: Case) -> Exchange | None:
         f"{len(other)} activation ranges are not those that the calibration data gives{saturated(case, case.found)}"
     )
     after = f"; with those in their place {gone:.0%} of the error is gone"
-    modules = worst_saturated(case, case.found)
+    modules = [one.module for one in cut_off(case, case.found)]
     return Exchange("quantization", sentence + after, "calibrate again and rebuild", modules)
 
 
@@ -95,24 +95,23 @@ def quantizers(case: Case) -> Exchange | None:
     return Exchange("quantization", f"{sentence}{gone:.0%} of the error is gone", "calibrate again and rebuild", [])
 
 
-def saturated(case: Case, graph: onnx.ModelProto) -> str:
-    """`; the input of `conv2` saturates: …`, or nothing."""
-    cut = [s for s in saturations(case.exact, graph, case.feeds()) if s.lost > SATURATED]
-    if not cut:
-        return ""
-    worst = max(cut, key=lambda s: s.lost)
-    return (
-        f"; what `{worst.module}` gives to `{worst.reader}` saturates: {worst.share:.1%} of its values lie out of range"
-    )
-
-
 SATURATED = 1e-3
 """Energy cut off that is worth a word: above -30 dB, where eight bits' own rounding lies."""
 
 
-def worst_saturated(case: Case, graph: onnx.ModelProto) -> list[str]:
-    cut = [s for s in saturations(case.exact, graph, case.feeds()) if s.lost > SATURATED]
-    return [s.module for s in sorted(cut, key=lambda s: -s.lost)]
+def cut_off(case: Case, graph: onnx.ModelProto) -> list[Saturation]:
+    """The quantized activations of a graph that saturate on the suite, the worst first."""
+    cut = [one for one in saturations(case.exact, graph, case.feeds()) if one.lost > SATURATED]
+    return sorted(cut, key=lambda one: -one.lost)
+
+
+def saturated(case: Case, graph: onnx.ModelProto) -> str:
+    """`; what `conv1` gives to `conv2` saturates: …`, or nothing."""
+    cut = cut_off(case, graph)
+    if not cut:
+        return ""
+    share = f"{cut[0].share:.1%} of its values lie out of range"
+    return f"; what `{cut[0].module}` gives to `{cut[0].reader}` saturates: {share}"
 
 
 def unquantized(model: onnx.ModelProto) -> onnx.ModelProto:

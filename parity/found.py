@@ -7,6 +7,7 @@ lies there is built over before it is explained; somebody may have changed it, a
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,21 +73,25 @@ def _lying(line: Line, name: str) -> Found:
     artifact = place / "build" / "artifact"
     if not artifact.is_dir():
         artifact = build.artifact(line, name).folder / "artifact"
+    here = {
+        "artifact": digest.of_tree(digest.of_files(artifact)),
+        "suite inputs": build.batches_digest(build.data(line, "suite")),
+    }
+    note = "nothing was observed yet"
     for observation in (place / "observation", place / "carried"):
         if list((observation / "outputs").glob("*.npz")):
-            if _made_from(observation) == digest.of_tree(digest.of_files(artifact)):
+            other = [what for what, sha in _made_from(observation).items() if here.get(what, sha) != sha]
+            if not other:
                 return Found(artifact, None, observation, _carried(observation), False, None)
-            return Found(artifact, None, None, False, False, "what was observed is of another artifact than lies there")
-    return Found(artifact, None, None, False, False, "nothing was observed yet")
+            note = f"what was observed is of another {' and another '.join(other)} than lies there, and was left out"
+    return Found(artifact, None, None, False, False, note)
 
 
-def _made_from(observation: Path) -> str | None:
-    """The digest of the artifact that answered: as the step was keyed, or as the carried document says."""
+def _made_from(observation: Path) -> Mapping[str, str]:
+    """Digests of the artifact and the suite that an observation is of: as the step was keyed, or as a bundle says."""
     record = read_record(observation)
-    if record is not None:
-        return record.inputs.get("artifact")
-    document = _document(observation)
-    return str(document["digests"]["artifact"]) if "digests" in document else None
+    found: Mapping[str, str] = _document(observation).get("digests", {}) if record is None else record.inputs
+    return found
 
 
 def _carried(observation: Path | None) -> bool:

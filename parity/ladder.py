@@ -41,6 +41,8 @@ DOUBLED = 2.0
 FLOORS = 10.0
 """Where the policy sets no `float_error`: the default policy's own limit."""
 CONFIDENCE = 0.95
+ANSWERS, ORDER = "answers.npy", "order.npy"
+"""Beside each rung its answers, and beside all of them the row of the suite that each answer belongs to."""
 
 
 @dataclass(frozen=True, slots=True)

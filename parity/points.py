@@ -1,7 +1,7 @@
 """Where two graphs of one model can be compared: the tensors that the same operator of the same module gives in both.
 
 In: two ONNX graphs. Out: pairs of tensor names, in the order in which the candidate computes them. The rule: a pair is
-made by what the graphs say of themselves (module and operator, node name, count), never by values.
+made by what the graphs say of themselves (module and operator, node and tensor names, count), never by values.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ def matched(reference: onnx.ModelProto, candidate: onnx.ModelProto) -> list[Poin
     """Every pair, in the candidate's order."""
     ours, theirs = keyed(reference), keyed(candidate)
     names = named_modules(reference) | named_modules(candidate)
+    produced = named_modules(candidate)
     by_name = {node.name: node for node in ours.values() if node.name}
     counts = Counter(key[:2] for key in ours), Counter(key[:2] for key in theirs)
     found = []
@@ -47,7 +48,9 @@ def matched(reference: onnx.ModelProto, candidate: onnx.ModelProto) -> list[Poin
         if twin is None and (key[0] or counts[0][key[:2]] == counts[1][key[:2]]):
             twin = ours.get(key)
         if twin is not None:
-            found.append(Point(names[node.output[0]], node.op_type, twin.output[0], node.output[0]))
+            module, name = names[node.output[0]], twin.output[0]
+            same = name if name in produced and names[name] == module else node.output[0]
+            found.append(Point(module, node.op_type, name, same))
     return found + _whole_modules(ours, theirs, {p.module for p in found}, names)
 
 

@@ -84,9 +84,11 @@ def _rebuilt(climber: Climber, keep: list[str], rungs: Mapping[str, Any]) -> dic
     figures = f"agreement {_percent(before['value'])} → {_percent(after)}, latency {ratio - 1:+.0%}"
     text = f"keep {named} in float: {figures}"
     if after <= before["value"]:
-        text = f"none that helps: with {named} in float, agreement {_percent(before['value'])} → {_percent(after)}"
+        text = f"none that helps: with {named} in float, {figures}"
     elif share < climber.target.quantized_share:
-        text += f" (lower `quantized_share` to {share:.2f} in a copy of the target's config)"
+        text += (
+            f" (then {share:.0%} of the work is integer: lower the target's `quantized_share` in a copy of its config)"
+        )
     judged = f"{before['n']:,} rows of the suite; the layers were picked on calibration data"
     return _suggestion(text, keep, before["value"], after, ratio, judged)
 
