@@ -84,7 +84,7 @@ def diagnose(
     diverging: list[Diverging] = []
     if broken is not None:
         layers, diverging = _layers(case, broken)
-        changed = _changes(case, diverging)
+        changed = _changes(case, broken, layers, diverging)
         found = _by_bytes(at, case, broken) or causes.find(case, standings, broken, effective, changed)
     doubt = (
         doubts.about(config, case, at.source, columns_of(at.suite)) if found.kind in ("none", "quantization") else None
@@ -255,14 +255,20 @@ def _layers(case: Case, broken: Standing) -> tuple[list[Diverging], list[Divergi
     return layers, [one for one in layers if one.own > max(share, ROUNDING)]
 
 
-def _changes(case: Case, diverging: Sequence[Diverging]) -> list[Change]:
-    """Where the candidate's graph is another and gives other numbers; far other ones are another function, no rounding."""
+def _changes(case: Case, broken: Standing, layers: Sequence[Diverging], diverging: Sequence[Diverging]) -> list[Change]:
+    """Where the candidate's graph is another and gives other numbers; far other ones are another function, no rounding.
+
+    Where no tensor can be compared (integers throughout), integer operators stand for themselves, if the answers are near.
+    """
     if case.found is None:
         return []
+    found = changes(case.exact if case.foreign else case.fresh, case.found)
+    if not layers:
+        return [change for change in found if change.kind == "quantization" and broken.noise < COARSEST]
     own: dict[str, float] = {}
     for one in diverging:
         own[one.module] = max(own.get(one.module, 0.0), one.own)
-    found = [c for c in changes(case.exact if case.foreign else case.fresh, case.found) if c.module in own]
+    found = [change for change in found if change.module in own]
     return [replace(c, kind="export") if c.kind == "fusion" and own[c.module] > COARSEST else c for c in found]
 
 

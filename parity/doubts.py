@@ -40,7 +40,9 @@ def about(config: ModelFile, case: Case, source: Path, columns: Mapping[str, Arr
     right = correct(config.task, answers, labels)
     if right is None or right.all():
         return None
-    found = [*_labels(config.task, answers, labels), *_inputs(config, case, source, labels)]
+    found = list(_numbered(config.task, answers, labels))
+    if not config.signature.state:  # frames of one stream hang together: no test here would be honest about chance
+        found += [*_shifted(config.task, answers, labels), *_inputs(config, case, source, labels)]
     for name, remedy, before, after in found:
         if _holds(before, after, len(found)):
             rates = f"the source is right in {before.mean():.1%} of the rows as they are, in {after.mean():.1%} so"
@@ -59,12 +61,16 @@ def _holds(before: Flags, after: Flags, tries: int) -> bool:
 Tried = tuple[str, str, Flags, Flags]
 
 
-def _labels(task: TaskConfig, answers: Array, labels: Array) -> Iterator[Tried]:
-    """Labels numbered otherwise, or belonging to neighbouring rows."""
+def _shifted(task: TaskConfig, answers: Array, labels: Array) -> Iterator[Tried]:
+    """Labels that belong to neighbouring rows."""
     for shift in SHIFTS:
         before, after = (correct(task, answers, each) for each in (labels, np.roll(labels, shift, axis=0)))
         if before is not None and after is not None:
             yield f"its labels are shifted by {shift} rows", "shift them back", before, after
+
+
+def _numbered(task: TaskConfig, answers: Array, labels: Array) -> Iterator[Tried]:
+    """Labels numbered otherwise."""
     if task.kind == "classification" and answers.ndim == 1 and labels.dtype.kind in "iu" and answers.dtype.kind in "iu":
         yield from _permuted(task, answers, labels)
     if task.kind == "binary_score":
@@ -96,7 +102,7 @@ def _inputs(config: ModelFile, case: Case, source: Path, labels: Array) -> Itera
     before = correct(config.task, answers_in(bench.sound, config), labels[rows])
     if before is None or before.all():
         return
-    for one in preprocessing.suspicions(bench):
+    for one in preprocessing.prepared_otherwise(bench):
         after = correct(config.task, answers_in(one.predict(), config), labels[rows])
         if after is not None:
             name = one.name.replace("the candidate sees", "the model seems to expect")

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Literal
 from compile.errors import ToolchainError
 from parity.case import Case
 from parity.hypotheses import FIT, SCORE, Bench, distance
-from parity.points import QUANTIZING
 from parity.simulate import answered, opened, output_names
 from parity.tensors import Saturation, saturations
 from parity.weights import Gap, gaps, weights_of, with_arrays, with_ranges
@@ -82,17 +81,20 @@ def ranges(case: Case) -> Exchange | None:
 
 
 def quantizers(case: Case) -> Exchange | None:
-    """A candidate that was quantized elsewhere, with its activations left in float."""
+    """A candidate that was quantized elsewhere, with its activations left in float and its weights as the source has them."""
     assert case.found is not None
     if not any(node.op_type == "QuantizeLinear" for node in case.found.graph.node):
         return None
-    gone = _gone(case, case.exact, unquantized(case.found))
+    ours, theirs = weights_of(case.exact), weights_of(case.found)
+    unrounded = {key: ours[key].array for key, weight in theirs.items() if key in ours and weight.step}
+    alike = {key: array for key, array in unrounded.items() if array.shape == theirs[key].array.shape}
+    gone = _gone(case, case.exact, with_arrays(unquantized(case.found), alike))
     if gone <= MOST_LEFT:
         return None
     sentence = (
-        f"the artifact's activations are quantized otherwise than here{saturated(case, case.found)}; left in float "
+        f"the artifact was quantized by other means than here{saturated(case, case.found)}; with its layers back in "
     )
-    return Exchange("quantization", f"{sentence}{gone:.0%} of the error is gone", "calibrate again and rebuild", [])
+    return Exchange("quantization", f"{sentence}float {gone:.0%} of the error is gone", "quantize it here", [])
 
 
 SATURATED = 1e-3
@@ -127,14 +129,15 @@ def unquantized(model: onnx.ModelProto) -> onnx.ModelProto:
         source = producers.get(node.input[0]) if node.op_type == "DequantizeLinear" else None
         if source is not None and source.op_type == "QuantizeLinear" and source.input[0] not in stored:
             passed[node.output[0]] = source.input[0]
-    outputs = {value.name for value in copy.graph.output}
     for node in copy.graph.node:
-        if node.op_type in QUANTIZING and set(node.output) & outputs:
-            continue
         for place, name in enumerate(node.input):
             while name in passed:
                 name = passed[name]
             node.input[place] = name
+        if node.op_type == "DequantizeLinear" and node.output[0] in passed:  # read by nobody now, or an output itself
+            node.op_type = "Identity"
+            node.input[:] = [passed[node.output[0]]]
+            del node.attribute[:]
     return copy
 
 

@@ -88,10 +88,33 @@ def tried(bench: Bench, hypotheses: Sequence[Hypothesis]) -> list[Trial]:
     before = distance(bench, bench.sound)
     trials = []
     for one in hypotheses:
-        left = distance(bench, one.predict())
+        predicted = one.predict()
+        left = distance(bench, predicted)
         score = 1 - left / before if before and math.isfinite(before) and math.isfinite(left) else 0.0
-        trials.append(Trial(one.name, one.remedy, score, left, one.enough))
+        trials.append(Trial(one.name, one.remedy, min(score, followed(bench, predicted)), left, one.enough))
     return sorted(trials, key=lambda trial: -trial.score)
+
+
+def followed(bench: Bench, predicted: Sequence[Batch]) -> float:
+    """The share of what varies from row to row in the candidate's answers that a prediction follows (R squared).
+
+    An input left out explains a candidate that hardly moves by a constant; that is no explanation of what it answers.
+    """
+    least = 1.0
+    for tensor in bench.outputs:
+        pairs = list(zip(halves(bench.found, tensor, SCORE), halves(predicted, tensor, SCORE), strict=True))
+        if any(one.shape != other.shape for one, other in pairs):
+            return 0.0
+        if len({one.shape[1:] for one, _ in pairs}) > 1:  # rows of several lengths have no common mean
+            continue
+        one, other = (np.concatenate(side) for side in zip(*pairs, strict=True))
+        moves = float(((one - one.mean(axis=0)) ** 2).sum())
+        with np.errstate(over="ignore", invalid="ignore"):
+            gap = one - other
+            rest = float(((gap - gap.mean(axis=0)) ** 2).sum())
+        if moves:
+            least = min(least, 1 - rest / moves if math.isfinite(rest) else 0.0)
+    return least
 
 
 def distance(bench: Bench, predicted: Sequence[Batch], part: int = SCORE) -> float:

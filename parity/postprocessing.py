@@ -145,9 +145,11 @@ def _activated(bench: Bench, tensor: Tensor, before: Sequence[Array] | None) -> 
         return
     name = f"the candidate's `{tensor.name}`"
     if before is not None:
-        yield Hypothesis(f"{name} lacks its final activation", "apply it", partial(_of, bench, tensor, raw))
+        yield Hypothesis(
+            f"{name} lacks its final activation", "apply it behind the candidate", partial(_of, bench, tensor, raw)
+        )
         again = partial(_each, bench, tensor, partial(_softmax, -1))
-        yield Hypothesis(f"{name} went through softmax once more", "apply it once", again)
+        yield Hypothesis(f"{name} went through softmax once more", "apply softmax once", again)
     kinds: dict[str, Callable[[Array], Array]] = {
         "softmax along the batch (the wrong axis)" if axis == (tensor.batch_axis or 0) else f"softmax along axis {axis}":
         partial(_softmax, axis) for axis in range(len(tensor.shape))

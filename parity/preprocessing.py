@@ -27,16 +27,32 @@ STEPS = 60
 
 def suspicions(bench: Bench) -> Iterator[Hypothesis]:
     """Every mistake with the inputs and the state that this signature allows; none that needs fitting."""
-    for tensor in bench.signature.data_inputs:
-        for said, remedy, change in _changes(bench, tensor):
-            yield Hypothesis(
-                f"the candidate sees `{tensor.name}` {said}",
-                f"give the candidate `{tensor.name}` {remedy}",
-                partial(_answers_to, bench, tensor.name, change),
-            )
-    yield from _skipped(bench)
+    yield from prepared_otherwise(bench)
+    yield from _ignored(bench)
     yield from _swapped(bench)
     yield from _forgotten(bench)
+
+
+def prepared_otherwise(bench: Bench) -> Iterator[Hypothesis]:
+    """The mistakes that keep an input's content: its order, its layout, its scale, `preprocess` left out."""
+    for tensor in bench.signature.data_inputs:
+        for said, remedy, change in _changes(bench, tensor):
+            yield _seen(bench, tensor, said, remedy, change)
+    yield from _skipped(bench)
+
+
+def _ignored(bench: Bench) -> Iterator[Hypothesis]:
+    for tensor in bench.signature.data_inputs:
+        yield _seen(bench, tensor, "as ones throughout (ignored)", "at all", np.ones_like)
+        yield _seen(bench, tensor, "as zeros throughout (ignored)", "at all", np.zeros_like)
+
+
+def _seen(bench: Bench, tensor: Tensor, said: str, remedy: str, change: Change) -> Hypothesis:
+    return Hypothesis(
+        f"the candidate sees `{tensor.name}` {said}",
+        f"give the candidate `{tensor.name}` {remedy}",
+        partial(_answers_to, bench, tensor.name, change),
+    )
 
 
 def _answers_to(bench: Bench, name: str, change: Change) -> Any:
@@ -66,8 +82,6 @@ def _changes(bench: Bench, tensor: Tensor) -> Iterator[tuple[str, str, Change]]:
     elif tensor.dtype != "bool":
         yield "shifted by one (+1)", "numbered as the suite has it", lambda x: x + 1
         yield "shifted by one (-1)", "numbered as the suite has it", lambda x: np.maximum(x - 1, 0)
-    yield "as ones throughout (ignored)", "at all", np.ones_like
-    yield "as zeros throughout (ignored)", "at all", np.zeros_like
 
 
 def _flip(axis: int, array: Array) -> Array:

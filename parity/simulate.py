@@ -29,6 +29,8 @@ def opened(model: onnx.ModelProto, names: Sequence[str], *, optimized: bool = Fa
     """The graph as a function of its feeds that gives the tensors named."""
     import onnxruntime as ort
 
+    names = list(dict.fromkeys(names))
+
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
@@ -42,7 +44,7 @@ def opened(model: onnx.ModelProto, names: Sequence[str], *, optimized: bool = Fa
 
     def infer(feeds: Batch) -> Batch:
         try:
-            found = session.run(list(names), {k: v for k, v in feeds.items() if k in wanted})
+            found = session.run(names, {k: v for k, v in feeds.items() if k in wanted})
         except Exception as error:  # as above
             raise ToolchainError(f"ONNX Runtime cannot run the graph: {error}") from error
         return dict(zip(names, found, strict=True))

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from compile.coverage import INTEGER_LAYERS
 from parity.points import QUANTIZING, keyed, named_modules
 
 if TYPE_CHECKING:
@@ -39,20 +40,31 @@ def changes(sound: onnx.ModelProto, candidate: onnx.ModelProto) -> list[Change]:
 
 
 def _attributes(sound: onnx.ModelProto, candidate: onnx.ModelProto) -> list[Change]:
-    import onnx
-
     ours, names = keyed(sound), named_modules(candidate)
     found = []
     for key, node in keyed(candidate).items():
         if key not in ours:
             continue
-        one, other = ({a.name: onnx.helper.get_attribute_value(a) for a in n.attribute} for n in (ours[key], node))
+        one, other = _told(ours[key]), _told(node)
         for name in sorted(one.keys() | other.keys()):
             if one.get(name) != other.get(name):
                 module = names[node.output[0]]
                 told = f"`{module}`: {node.op_type} has {name} {other.get(name)}, the source's graph {one.get(name)}"
                 found.append(Change(module, "export", told))
     return found
+
+
+def _told(node: onnx.NodeProto) -> dict[str, object]:
+    """A node's attributes, those that it leaves at the operator's default too."""
+    import onnx
+
+    try:
+        schema = onnx.defs.get_schema(node.op_type, domain=node.domain)
+        defaults = {name: a.default_value for name, a in schema.attributes.items() if a.default_value.name}
+    except onnx.defs.SchemaError:  # an operator of another domain
+        defaults = {}
+    given = defaults | {a.name: a for a in node.attribute}
+    return {name: onnx.helper.get_attribute_value(a) for name, a in given.items()}
 
 
 def _operators(sound: onnx.ModelProto, candidate: onnx.ModelProto) -> list[Change]:
@@ -78,7 +90,8 @@ def _by_module(model: onnx.ModelProto) -> Mapping[str, Counter[str]]:
 def _kind(gained: Counter[str], candidate: onnx.ModelProto) -> Found:
     if set(gained) <= {"Cast"} and _narrows(candidate.graph.node):
         return "runtime precision"
-    return "quantization" if set(gained) & (QUANTIZING | {"DynamicQuantizeLinear"}) else "fusion"
+    integer = QUANTIZING | {"DynamicQuantizeLinear"} | set(INTEGER_LAYERS)
+    return "quantization" if any(kind in integer or kind.startswith("QLinear") for kind in gained) else "fusion"
 
 
 def _narrows(nodes: Sequence[Any]) -> bool:

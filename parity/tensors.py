@@ -49,6 +49,8 @@ def compare(reference: onnx.ModelProto, candidate: onnx.ModelProto, feeds: Seque
     exact = list(_runs(reference, [p.reference for p in points], feeds))
     arrived = list(_runs(candidate, [p.candidate for p in points], feeds))
     points = [p for p in points if _comparable(exact[0][p.reference], arrived[0][p.candidate])]
+    if not points:
+        return []
     alone = _with_exact_inputs(candidate, points, exact, feeds)
     noise = {p.candidate: _noise(p, exact, arrived) for p in points}
     local = {p.candidate: None if alone is None else _noise(p, exact, alone) for p in points}
