@@ -10,11 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from compile.errors import ToolchainError
 from parity.case import Case
 from parity.hypotheses import FIT, SCORE, Bench, distance
+from parity.points import readers
 from parity.simulate import answered, opened, output_names
-from parity.tensors import Saturation, saturations
+from parity.tensors import Saturation, quantizer_ranges, saturations
 from parity.weights import Gap, gaps, weights_of, with_arrays, with_ranges
 
 if TYPE_CHECKING:
@@ -88,7 +91,8 @@ def quantizers(case: Case) -> Exchange | None:
     ours, theirs = weights_of(case.exact), weights_of(case.found)
     unrounded = {key: ours[key].array for key, weight in theirs.items() if key in ours and weight.step}
     alike = {key: array for key, array in unrounded.items() if array.shape == theirs[key].array.shape}
-    gone = _gone(case, case.exact, with_arrays(unquantized(case.found), alike))
+    attempts = (with_arrays(unquantized(case.found, widened=widened), alike) for widened in (False, True))
+    gone = max(_gone(case, case.exact, attempt) for attempt in attempts)
     if gone <= MOST_LEFT:
         return None
     sentence = (
@@ -97,6 +101,7 @@ def quantizers(case: Case) -> Exchange | None:
     return Exchange("quantization", f"{sentence}float {gone:.0%} of the error is gone", "quantize it here", [])
 
 
+FAR = float(np.finfo(np.float32).max)
 SATURATED = 1e-3
 """Energy cut off that is worth a word: above -30 dB, where eight bits' own rounding lies."""
 
@@ -112,33 +117,47 @@ def saturated(case: Case, graph: onnx.ModelProto) -> str:
     cut = cut_off(case, graph)
     if not cut:
         return ""
-    share = f"{cut[0].share:.1%} of its values lie out of range"
-    return f"; what `{cut[0].module}` gives to `{cut[0].reader}` saturates: {share}"
+    giver, reader = cut[0].module, cut[0].reader
+    what = f"a tensor inside `{giver}`" if giver == reader else f"what `{giver}` gives to `{reader}`"
+    return f"; {what} saturates: {cut[0].share:.1%} of its values lie out of range"
 
 
-def unquantized(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same graph in which activations pass their quantizers untouched; weights stay as they decode."""
+def unquantized(model: onnx.ModelProto, *, widened: bool) -> onnx.ModelProto:
+    """The same graph in which quantizers of activations only cut off, and round no more; weights stay as they decode.
+
+    `widened`: they do not cut off either, but for those whose least value is 0, which often stand for a Relu.
+    """
     import onnx
+    from onnx import numpy_helper
 
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    stored = {tensor.name for tensor in model.graph.initializer}
-    producers = {name: node for node in model.graph.node for name in node.output}
-    passed: dict[str, str] = {}
-    for node in model.graph.node:
-        source = producers.get(node.input[0]) if node.op_type == "DequantizeLinear" else None
-        if source is not None and source.op_type == "QuantizeLinear" and source.input[0] not in stored:
-            passed[node.output[0]] = source.input[0]
-    for node in copy.graph.node:
-        for place, name in enumerate(node.input):
-            while name in passed:
-                name = passed[name]
-            node.input[place] = name
-        if node.op_type == "DequantizeLinear" and node.output[0] in passed:  # read by nobody now, or an output itself
-            node.op_type = "Identity"
-            node.input[:] = [passed[node.output[0]]]
-            del node.attribute[:]
+    reading, ranges = readers(model), dict(quantizer_ranges(model))
+    opened_up: set[str] = set()
+    for number, node in enumerate(copy.graph.node):
+        if node.op_type == "DequantizeLinear" and node.input[0] in opened_up:
+            _become(node, "Identity", [node.input[0]])
+        decoders = reading.get(node.output[0], []) if node.output else []
+        if node.op_type != "QuantizeLinear" or node.input[0] not in ranges or not decoders:
+            continue
+        if all(one.op_type == "DequantizeLinear" for one in decoders):
+            ends = [f"end_{number}_{i}" for i in range(2)]
+            low, high = ranges[node.input[0]]
+            if widened:
+                low, high = (0.0 if low >= 0 else -FAR, FAR)
+            copy.graph.initializer.extend(
+                numpy_helper.from_array(np.array(end, np.float32), name)
+                for end, name in zip((low, high), ends, strict=True)
+            )
+            _become(node, "Clip", [node.input[0], *ends])
+            opened_up.add(node.output[0])
     return copy
+
+
+def _become(node: onnx.NodeProto, op: str, inputs: Sequence[str]) -> None:
+    node.op_type = op
+    node.input[:] = inputs
+    del node.attribute[:]
 
 
 def _gone(case: Case, sound: onnx.ModelProto, mended: onnx.ModelProto) -> float:

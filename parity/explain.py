@@ -23,6 +23,7 @@ from parity.check import JUDGED_BY
 from parity.climber import Climber, Ran
 from parity.found import Found, found
 from parity.policy import load_policy
+from parity.verdict import Status
 
 DOCUMENT = "explain.json"
 
@@ -66,6 +67,18 @@ def read_explained(line: Line, name: str) -> Explained | None:
     if record.inputs.get("what is explained") != found(line, name, None, None).digest:
         return None
     return Explained(folder, json.loads((folder / DOCUMENT).read_text()))
+
+
+def failover(status: str, explained: Explained | None) -> tuple[bool, str]:
+    """Whether a target may stand in for the cloud, and why: judged PASS, and what still differs is explained."""
+    if status != Status.PASS:
+        return False, f"its verdict is {status}"
+    if explained is None:
+        return False, "what differs from the source was not explained yet (`lockstep explain`)"
+    if not explained.explained:
+        return False, f"unexplained: {explained.document['sentence']}"
+    cause = explained.document["cause"]
+    return True, "no difference beyond the noise floor" if cause == "none" else f"what differs is explained: {cause}"
 
 
 def _flags(artifact: Path | None, observation: Path | None) -> str:

@@ -147,7 +147,9 @@ def saturations(reference: onnx.ModelProto, candidate: onnx.ModelProto, feeds: S
     found = []
     for name, (low, high) in known.items():
         values = np.concatenate([batch[names[name]].astype(np.float64).ravel() for batch in exact])
-        beyond = values - np.clip(values, low, high)
+        half = (high - low) / 510  # of a step: what only rounds is not cut off
+        least = -np.inf if low >= 0 else low - half  # a range from 0 on often stands for a Relu: nothing is lost below
+        beyond = values - np.clip(values, least, high + half)
         lost = float((beyond**2).sum()) / max(float((values**2).sum()), np.finfo(float).tiny)
         share = float((beyond != 0).mean())
         found.append(Saturation(modules.get(name, name), readers_of.get(name, name), share, lost))
@@ -155,7 +157,7 @@ def saturations(reference: onnx.ModelProto, candidate: onnx.ModelProto, feeds: S
 
 
 def quantizer_ranges(model: onnx.ModelProto) -> Iterator[tuple[str, tuple[float, float]]]:
-    """For every activation that is quantized by one scale, the least and largest value that its integers can say."""
+    """For every activation that is quantized by one scale, the least and largest value that its integers stand for."""
     from onnx import numpy_helper
 
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
@@ -165,7 +167,7 @@ def quantizer_ranges(model: onnx.ModelProto) -> Iterator[tuple[str, tuple[float,
             zero = numpy_helper.to_array(stored[node.input[2]]) if len(node.input) > 2 else np.zeros((), np.uint8)
             if scale.size == 1 and zero.size == 1:
                 kind, offset = np.iinfo(zero.dtype), int(zero.ravel()[0])
-                low, high = kind.min - offset - 0.5, kind.max - offset + 0.5
+                low, high = kind.min - offset, kind.max - offset
                 yield node.input[0], (low * float(scale.ravel()[0]), high * float(scale.ravel()[0]))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
+from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 
 from tests.conftest import run_in
 from tests.parity import planted
@@ -270,6 +271,25 @@ def test_an_artifact_from_elsewhere_is_explained_without_touching_the_one_here(r
     assert found["cause"] == "runtime precision"
     assert {p: p.read_bytes() for p in artifact(root, "text", FLOAT).iterdir()} == before
     assert "--artifact half.onnx" in found["reproduce"]
+
+
+def test_an_artifact_quantized_by_another_tool_is_quantization(root: Path) -> None:
+    from compile.dataset import batches_of
+    from compile.quiet import quiet
+
+    class Reader(CalibrationDataReader):
+        def __init__(self) -> None:
+            self.feeds = batches_of(root / "out/picture/calibration")
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            return next(self.feeds, None)
+
+    with quiet():
+        graph = root / "out/picture/graphs/float32/graph.onnx"
+        quantize_static(graph, root / "theirs.onnx", Reader(), weight_type=QuantType.QInt8)
+    found = explained(root, "picture", FLOAT, "--artifact", "theirs.onnx")
+    assert found["cause"] == "quantization"
+    assert found["step"] == "artifact as found"
 
 
 def test_what_is_explained_is_not_built_over_and_not_explained_twice(root: Path) -> None:
