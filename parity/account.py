@@ -109,9 +109,9 @@ def short(answer: Any) -> str:
 
 def side_by_side(explained: Explained, rung: str, rows: Sequence[int]) -> dict[str, Any]:
     """What the source and one rung answer on these rows of the suite."""
-    known = [one["name"] for one in explained.document["rungs"] if one["status"] == "ran"]
+    known = [one["name"] for one in explained.document["rungs"] if one["agreement"]]
     if rung not in known:
-        raise ConfigError(f"--rung: `{rung}` is no rung that ran: {', '.join(known)}{nearest(rung, known)}")
+        raise ConfigError(f"--rung: `{rung}` is no rung with answers: {', '.join(known)}{nearest(rung, known)}")
     source, other = (_answers(explained, name) for name in ("source", rung))
     order = {int(row): i for i, row in enumerate(np.load(explained.folder / ORDER))}
     unknown = [row for row in rows if row not in order]

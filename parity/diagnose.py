@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,45 +16,34 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from compile.config import load_model, load_target
+from compile.config import ModelFile, TargetFile, load_model, load_target
 from compile.dataset import columns_of
-from compile.errors import ToolchainError
 from compile.project import GRAPH_FILE, Project
-from compile.reference import walk
 from parity import cause as causes
 from parity import doubts
 from parity.case import Case, sample, unprocessed
 from parity.cause import Cause
-from parity.ladder import ANSWERS, ORDER, Rung, RungName, Standing, alike, climb, culprit, nearest, scale_of, slug
+from parity.inner import by_constants, changes_that_tell, layers_of_break
+from parity.ladder import ANSWERS, ORDER, Rung, Standing, alike, climb, culprit, scale_of
 from parity.observed import Observed
 from parity.policy import load_policy
-from parity.simulate import opened, output_names
-from parity.structure import Change, changes
-from parity.tensors import Diverging, compare, decibel
-from parity.weights import ir_constants, ir_gaps
+from parity.rungs import Places, kept, ladder, linked
+from parity.tensors import Diverging, decibel
 
 if TYPE_CHECKING:
     import onnx
 
 SHOWN_FLIPS = 20
-ROUNDING = 2.0**-40
-"""Noise over signal of float32's own last place (2^-23 of a number, 2^-46 of its energy) after sums of 64 numbers."""
-
-
-COARSEST = 1e-2
-"""Noise over signal of four bits' rounding (about 20 dB): an operator further off than that computes something else."""
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
-    """Where everything lies; None for what this target or this machine does not have."""
+class Diagnosis:
+    """What was found out: the cause, all inner tensors, and those that the cause is about."""
 
-    suite: Path
-    source: Path
-    float_graph: Path
-    graph: Path
-    fresh: Path | None
-    found: Path | None
+    cause: Cause
+    tensors: Sequence[Diverging] = ()
+    diverging: Sequence[Diverging] = ()
+    step: str | None = None
 
 
 def diagnose(
@@ -71,50 +59,63 @@ def diagnose(
     """The step behind `explain/`. `rungs`: those that the front ran or skipped, in order; the graphs are run here."""
     import onnx
 
-    config, target_file = load_model(project, model), load_target(project, target)
+    config = load_model(project, model)
     at = Places(**{name: None if place is None else Path(place) for name, place in places.items()})  # type: ignore[arg-type]
     exact, fresh = onnx.load(at.float_graph / GRAPH_FILE), onnx.load(at.graph / GRAPH_FILE)
-    ladder = [_kept(made, rung) for rung in _ladder(made, at, exact, fresh, config, rungs)]
-    ladder = _linked(ladder, config, foreign=foreign)
-    standings = climb(ladder, config, scale_of(at.source, load_policy(project, config.policy)))
-    broken = culprit(standings)
-    case = _case(project, config, target_file, at, standings, exact, fresh)
-    found = Cause("none", "every rung answers as the source does, within the noise floor")
-    layers: list[Diverging] = []
-    diverging: list[Diverging] = []
-    if broken is not None:
-        layers, diverging = _layers(case, broken)
-        changed = _changes(case, broken, layers, diverging)
-        found = _by_bytes(at, case, broken) or causes.find(case, standings, broken, effective, changed)
-    doubt = (
-        doubts.about(config, case, at.source, columns_of(at.suite)) if found.kind in ("none", "quantization") else None
-    )
-    if doubt is not None:
-        found = Cause("pre/post-processing", doubt.sentence, doubt.remedy, [*found.trials], [])
-    if diverging and found.modules:
-        chosen = [one for one in diverging if one.module in found.modules]
-        diverging = chosen or diverging
+    climbed = linked([kept(made, r) for r in ladder(made, at, exact, fresh, config, rungs)], config, foreign=foreign)
+    standings = climb(climbed, config, scale_of(at.source, load_policy(project, config.policy)))
+    case = _case(project, config, load_target(project, target), at, standings, exact, fresh)
+    found = _diagnosis(config, at, case, standings, effective)
     document = {
         "model": model,
         "target": target,
-        "cause": found.kind,
-        "explained": found.kind != "unexplained",
-        "sentence": found.sentence,
-        "step": "suite" if doubt is not None else None if broken is None else broken.rung.name,
-        "rungs": [_rung(rung, {s.rung.name: s for s in standings}) for rung in ladder],
-        "first": _tensor(diverging[0]) if diverging else None,
-        "worst": _tensor(max(diverging, key=lambda one: one.own)) if diverging else None,
-        "tensors": [_tensor(one) for one in layers],
-        "flips": _flips(standings, broken, config, at) if broken is not None else [],
-        "remedy": found.remedy,
-        "modules": list(found.modules),
-        "hypotheses": [{"name": t.name, "score": round(max(t.score, 0.0), 4)} for t in found.trials[:8]],
+        **_finding(found),
+        "rungs": [_rung(rung, {s.rung.name: s for s in standings}) for rung in climbed],
+        "flips": _flips(standings, config, at),
         "sample": {"batches": len(case.files), "of": len(list((at.suite / "batches").glob("*.npz")))},
     }
     np.save(made / ORDER, columns_of(at.suite)["row"])
     for standing in standings:
-        np.save(_outputs(standing).parent / ANSWERS, Observed(_outputs(standing).parent, config).answers())
+        if not standing.laws:
+            np.save(_outputs(standing).parent / ANSWERS, Observed(_outputs(standing).parent, config).answers())
     (made / "explain.json").write_text(json.dumps(plain(document), indent=1, sort_keys=True, allow_nan=False))
+
+
+def _diagnosis(
+    config: ModelFile, at: Places, case: Case, standings: Sequence[Standing], effective: Sequence[str]
+) -> Diagnosis:
+    """The cause behind the last rung that broke; where all that broke is quantization, or nothing, perhaps the suite's."""
+    broken = culprit(standings)
+    found = Diagnosis(Cause("none", "every rung answers as the source does, within the noise floor"))
+    if broken is not None:
+        tensors, diverging = layers_of_break(case, broken)
+        changed = changes_that_tell(case, broken, tensors, diverging)
+        cause = by_constants(at, case, broken) or causes.find(case, standings, broken, effective, changed)
+        named = [one for one in diverging if one.module in cause.modules]
+        found = Diagnosis(cause, tensors, named or diverging, broken.rung.name)
+    if found.cause.kind in ("none", "quantization"):
+        doubt = doubts.about(config, case, at.source, columns_of(at.suite))
+        if doubt is not None:
+            cause = Cause("pre/post-processing", doubt.sentence, doubt.remedy)
+            return replace(found, cause=cause, step="suite")
+    return found
+
+
+def _finding(found: Diagnosis) -> dict[str, Any]:
+    """The cause and the tensors as JSON values."""
+    cause, diverging = found.cause, found.diverging
+    return {
+        "cause": cause.kind,
+        "explained": cause.kind != "unexplained",
+        "sentence": cause.sentence,
+        "step": found.step,
+        "first": _tensor(diverging[0]) if diverging else None,
+        "worst": _tensor(max(diverging, key=lambda one: one.own)) if diverging else None,
+        "tensors": [_tensor(one) for one in found.tensors],
+        "remedy": cause.remedy,
+        "modules": list(cause.modules),
+        "hypotheses": [{"name": t.name, "score": round(max(t.score, 0.0), 4)} for t in cause.trials[:8]],
+    }
 
 
 def plain(value: Any) -> Any:
@@ -126,87 +127,10 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _ladder(
-    made: Path,
-    at: Places,
-    exact: onnx.ModelProto,
-    fresh: onnx.ModelProto,
-    config: Any,
-    others: Sequence[Mapping[str, Any]],
-) -> list[Rung]:
-    """All rungs in their order: the source, the graphs that are run here, what the front ran."""
-    given = {rung["name"]: rung for rung in others}
-
-    def front(name: RungName) -> list[Rung]:
-        one = given.get(name)
-        if one is None:
-            return []
-        outputs = None if one["outputs"] is None else Path(one["outputs"])
-        return [Rung(name, outputs, one["why"], leads=one["leads"], rule=one["rule"])]
-
-    derived = at.graph != at.float_graph
-    simulated: Rung = (
-        _graph_rung(made, "quantized graph simulated", fresh, at, config)
-        if derived
-        else Rung("quantized graph simulated", None, "this target computes in float32", leads=False)
-    )
-    return [
-        Rung("source", at.source / "outputs"),
-        _graph_rung(made, "exported graph", exact, at, config),
-        _graph_rung(made, "optimizer on", exact, at, config, optimized=True),
-        *front("runtime, precision pinned"),
-        *front("runtime's defaults"),
-        simulated,
-        *front("compiled artifact"),
-        *front("artifact as found"),
-        *front("observation as found"),
-    ]
-
-
-def _graph_rung(
-    made: Path, name: RungName, model: onnx.ModelProto, at: Places, config: Any, *, optimized: bool = False
-) -> Rung:
-    """A graph run on the whole suite by ONNX Runtime."""
-    outputs = made / "rungs" / slug(name) / "outputs"
-    outputs.mkdir(parents=True)
-    wanted = {t.name for t in config.signature.answers}
-    try:
-        infer = opened(model, output_names(config.signature), optimized=optimized)
-        for path, _, found in walk(infer, at.suite, config.signature):
-            np.savez(outputs / path.name, **{k: v for k, v in found.items() if k in wanted})  # type: ignore[arg-type]
-    except ToolchainError as error:
-        return Rung(name, None, str(error).splitlines()[0])
-    return Rung(name, outputs)
-
-
-def _kept(made: Path, rung: Rung) -> Rung:
-    """The rung with its outputs beside the report, where the command that reproduces it finds them."""
-    place = made / "rungs" / slug(rung.name) / "outputs"
-    if rung.outputs is not None and rung.outputs != place:
-        shutil.copytree(rung.outputs, place)
-        return replace(rung, outputs=place)
-    return rung
-
-
-def _linked(ladder: Sequence[Rung], config: Any, *, foreign: bool) -> list[Rung]:
-    """Every rung beside the one before it on the artifact's way; an artifact from elsewhere beside the nearest one."""
-    linked: list[Rung] = []
-    way: list[Rung] = []
-    for rung in ladder:
-        after = way[-1].name if way else None
-        if rung.name == "artifact as found" and foreign and rung.outputs is not None:
-            floats = [r for r in way if r.name in ("runtime, precision pinned", "optimizer on", "exported graph")][-1:]
-            after = nearest(rung.outputs, [*floats, *(r for r in way if r.name == "compiled artifact")], config)
-        linked.append(replace(rung, after=after))
-        if rung.outputs is not None and rung.leads:
-            way.append(linked[-1])
-    return linked
-
-
 def _case(
     project: Project,
-    config: Any,
-    target: Any,
+    config: ModelFile,
+    target: TargetFile,
     at: Places,
     standings: Sequence[Standing],
     exact: onnx.ModelProto,
@@ -233,84 +157,6 @@ def _outputs(standing: Standing) -> Path:
     return standing.rung.outputs
 
 
-def _layers(case: Case, broken: Standing) -> tuple[list[Diverging], list[Diverging]]:
-    """Inner tensors of the graph that broke, and those of them that do more than a sound graph's do."""
-    own = broken.rung.name == "artifact as found" and case.found is not None
-    candidate = case.found if own else case.fresh
-    assert candidate is not None
-    if broken.rung.name not in ("artifact as found", "quantized graph simulated", "compiled artifact"):
-        return [], []
-    feeds = case.feeds()
-    try:
-        layers = compare(case.exact, candidate, feeds)
-        sound = {one.tensor: one for one in compare(case.exact, case.fresh, feeds)} if own else {}
-    except ToolchainError:
-        return [], []
-    if sound:
-        beyond = [
-            one for one in layers if one.own > 2 * (sound[one.tensor].own if one.tensor in sound else 0) + ROUNDING
-        ]
-        return layers, beyond
-    share = layers[-1].noise / len(layers) if layers else 0.0
-    return layers, [one for one in layers if one.own > max(share, ROUNDING)]
-
-
-def _changes(case: Case, broken: Standing, layers: Sequence[Diverging], diverging: Sequence[Diverging]) -> list[Change]:
-    """Where the candidate's graph is another and gives other numbers; far other ones are another function, no rounding.
-
-    Where no tensor can be compared (integers throughout), integer operators stand for themselves, if the answers are near.
-    """
-    if case.found is None:
-        return []
-    found = changes(case.exact if case.foreign else case.fresh, case.found)
-    if not layers:
-        return [change for change in found if change.kind == "quantization" and broken.noise < COARSEST]
-    own: dict[str, float] = {}
-    for one in diverging:
-        own[one.module] = max(own.get(one.module, 0.0), one.own)
-    found = [change for change in found if change.module in own]
-    return [replace(c, kind="export") if c.kind == "fusion" and own[c.module] > COARSEST else c for c in found]
-
-
-def _by_bytes(at: Places, case: Case, broken: Standing) -> Cause | None:
-    """For artifacts that no graph tells about: the constants of OpenVINO's IR beside those of the fresh one."""
-    if broken.rung.name != "artifact as found" or case.found is not None or at.found is None or at.fresh is None:
-        return None
-    if not list(at.found.glob("*.xml")) or not list(at.fresh.glob("*.xml")):
-        return None
-    other = ir_gaps(ir_constants(at.fresh), ir_constants(at.found), _owners(case.fresh))
-    weights = [gap for gap, many in other if many]
-    if weights:
-        from parity.exchange import said
-
-        sentence = f"{said(weights, len(other))}; the artifact built afresh from the source answers as it should"
-        modules = list(dict.fromkeys(gap.module for gap in weights))
-        return Cause("stale or wrong weights", sentence, "build it again from the source's weights", modules=modules)
-    ranges = [gap for gap, many in other if not many]
-    if ranges:
-        named = ", ".join(dict.fromkeys(f"`{gap.module}`" for gap in ranges[:4]))
-        sentence = f"{len(ranges)} constants of quantizers are not those that the calibration data gives ({named})"
-        return Cause("quantization", sentence, "calibrate again and rebuild", modules=[g.module for g in ranges])
-    return None
-
-
-def _owners(model: onnx.ModelProto) -> dict[str, str]:
-    """For each stored tensor the module of the operator that it reaches."""
-    from parity.points import QUANTIZING, named_modules, readers
-
-    reading, names = readers(model), named_modules(model)
-
-    def owner(name: str) -> str | None:
-        for node in reading.get(name, []):
-            if node.op_type not in QUANTIZING:
-                return names[node.output[0]]
-            if (found := owner(node.output[0])) is not None:
-                return found
-        return None
-
-    return {tensor.name: owner(tensor.name) or tensor.name for tensor in model.graph.initializer}
-
-
 def _rung(rung: Rung, standings: Mapping[str, Standing]) -> dict[str, Any]:
     standing = standings.get(rung.name)
     bounds = None if standing is None else standing.agreement
@@ -334,9 +180,10 @@ def _tensor(one: Diverging) -> dict[str, Any]:
     return {"module": one.module, "op": one.op, "sqnr_db": decibel(one.noise), "local_sqnr_db": local}
 
 
-def _flips(standings: Sequence[Standing], broken: Standing, config: Any, at: Places) -> list[dict[str, Any]]:
+def _flips(standings: Sequence[Standing], config: ModelFile, at: Places) -> list[dict[str, Any]]:
     """Rows that the broken rung answers otherwise than the source, first those that the rung before still had right."""
-    if broken.laws:
+    broken = culprit(standings)
+    if broken is None or broken.laws:
         return []
     source = Observed(at.source, config)
     ours, theirs = source.answers(), Observed(_outputs(broken).parent, config).answers()

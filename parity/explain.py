@@ -145,7 +145,10 @@ def _document(rung: Ran) -> dict[str, Any]:
 
 def _reproduce(model: str, name: str, document: Mapping[str, Any], flags: str) -> str:
     """One line that shows the two answers side by side for the rows that flip (or the first rows)."""
-    ran = [rung["name"] for rung in document["rungs"] if rung["status"] == "ran"]
+    ran = [rung["name"] for rung in document["rungs"] if rung["agreement"]]
+    broken = [rung["name"] for rung in document["rungs"] if rung["status"] == "ran" and not rung["agreement"]]
+    if document["step"] in broken:  # its answers break a law: there is nothing to lay side by side
+        return f"lockstep explain {model} {name}{flags}"
     step = document["step"] if document["step"] in ran else ran[-1]
     rows = ",".join(str(flip["row"]) for flip in document["flips"][:5]) or "0,1,2"
     return f'lockstep explain {model} {name}{flags} --rung "{step}" --rows {rows}'
