@@ -119,7 +119,7 @@ def saturated(case: Case, graph: onnx.ModelProto) -> str:
         return ""
     giver, reader = cut[0].module, cut[0].reader
     what = f"a tensor inside `{giver}`" if giver == reader else f"what `{giver}` gives to `{reader}`"
-    return f"; {what} saturates: {cut[0].share:.1%} of its values lie out of range"
+    return f"; {what} saturates: {cut[0].share:.2%} of its values, {cut[0].lost:.1%} of its energy, lie out of range"
 
 
 def unquantized(model: onnx.ModelProto, *, widened: bool) -> onnx.ModelProto:
