@@ -120,6 +120,47 @@ def check(model: str, observation: Path | None, registry: str | None, as_json: b
 
 @cli.command()
 @click.argument("model")
+@click.argument("target")
+@click.option("--artifact", type=click.Path(path_type=Path), help="Explain this artifact (an ONNX file, or a folder).")
+@click.option(
+    "--observation", type=click.Path(path_type=Path), help="Explain these answers (a folder with `outputs/`)."
+)
+@click.option("--rung", help="Show what this rung answers beside the source's answers.")
+@click.option("--rows", default="0,1,2", help="The rows of the suite to show, as 17,203.")
+@json_option
+def explain(
+    model: str,
+    target: str,
+    artifact: Path | None,
+    observation: Path | None,
+    rung: str | None,
+    rows: str,
+    as_json: bool,
+) -> int:
+    """Say at which step TARGET stops answering as MODEL's source does, why, and what helps (tried)."""
+    from parity.account import printed, rows_text, side_by_side
+    from parity.explain import explain as find_cause
+
+    def go(line: Line) -> Answer:
+        found = find_cause(line, target, artifact, observation)
+        code = 0 if found.explained else 1
+        if rung is None:
+            return lambda: _say(as_json, dict(found.document), printed(found)) or code
+        shown = side_by_side(found, rung, _row_numbers(rows))
+        return lambda: _say(as_json, shown, rows_text(shown))
+
+    return _with_line(model, None, as_json, go)
+
+
+def _row_numbers(rows: str) -> list[int]:
+    try:
+        return [int(row) for row in rows.split(",")]
+    except ValueError as error:
+        raise click.BadParameter(f"found `{rows}`; expected row numbers, as 17,203", param_hint="--rows") from error
+
+
+@cli.command()
+@click.argument("model")
 @click.option("--flips", default=0.005, type=click.FloatRange(0, 0.5), help="Share of answers an equal model changes.")
 @json_option
 def plan(model: str, flips: float, as_json: bool) -> int:

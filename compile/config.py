@@ -6,7 +6,7 @@ import ast
 import re
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -276,14 +276,26 @@ def toolchain_file(name: str) -> Path:
 
 @cache
 def declared(toolchain: Path, what: Literal["PACKAGES", "OPTIONS"]) -> tuple[str, ...]:
-    """What a toolchain's file says of itself at its top; read without importing it."""
+    """What a toolchain's file says of itself at its top."""
+    return tuple(_literal(toolchain, what) or ())
+
+
+def declared_options(
+    toolchain: Path, what: Literal["PINNED", "DEFAULTS"]
+) -> dict[str, int | float | str | bool] | None:
+    """The options that pin a runtime's float precision, or leave it to the runtime; None where its file names none."""
+    found = _literal(toolchain, what)
+    return None if found is None else dict(found)
+
+
+def _literal(toolchain: Path, what: str) -> Any:
+    """What a toolchain's file assigns to a name at its top; read without importing it."""
     try:
         tree = ast.parse(toolchain.read_text())
     except SyntaxError as error:
         raise ConfigError(f"{toolchain}:{error.lineno}: is not Python: {error.msg}") from error
     values = [n.value for n in tree.body if isinstance(n, ast.Assign) and getattr(n.targets[0], "id", "") == what]
-    names: tuple[str, ...] = ast.literal_eval(values[0]) if values else ()
-    return names
+    return ast.literal_eval(values[0]) if values else None
 
 
 def names_of(project: Project, kind: Kind) -> list[str]:

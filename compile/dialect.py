@@ -7,6 +7,7 @@ it is integer in the graph, and the name of the quantizer that made it so.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -28,11 +29,15 @@ def derive(
     float_graph: str,
     fetched: str | None,
     calibration: str | None,
+    keep_float: Sequence[str] | None = None,
 ) -> None:
-    """The step behind `graphs/<dialect>` for every dialect but float32."""
+    """The step behind `graphs/<dialect>` for every dialect but float32; `keep_float` in place of the config's."""
     import onnx
 
     config = load_model(project, model)
+    if keep_float is not None:
+        chosen = config.quantize.model_copy(update={"keep_float": tuple(keep_float)})
+        config = config.model_copy(update={"quantize": chosen})
     floats = onnx.load(float_graph)
     if dialect == "float16":
         onnx.save(graph.to_float16(floats), made / GRAPH_FILE)

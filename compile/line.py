@@ -90,7 +90,7 @@ class Line:
     def child(
         self, folder: Path, what: str, function: str, arguments: Mapping[str, object]
     ) -> tuple[Path, dict[str, str]]:
-        """Run `module:function` in a process of its own: what it made, and the user's files that it read."""
+        """`module:function` in a process of its own: the folder that it filled, and the user's files that it read."""
         request = {"root": str(self.project.root), "step": function, "arguments": dict(arguments)}
         (folder / "request.json").write_text(json.dumps(request))
         command = [sys.executable, "-m", "compile.child", str(folder)]

@@ -48,7 +48,7 @@ def observe_source(project: Project, made: Path, model: str, suite: str, fetched
     (made / "outputs").mkdir()
     wanted = {t.name for t in signature.answers}
     with quiet():
-        for path, _, outputs in _walk(in_float32(source, signature), Path(suite), signature):
+        for path, _, outputs in walk(in_float32(source, signature), Path(suite), signature):
             np.savez(made / "outputs" / path.name, **{k: v for k, v in outputs.items() if k in wanted})  # type: ignore[arg-type]  # numpy's stub
         floors, method = _floors(source, signature, Path(suite), made / "outputs")
     (made / "floor.json").write_text(json.dumps({"method": method, "outputs": floors}, indent=1, sort_keys=True))
@@ -93,7 +93,7 @@ def _rounding(
     """
     names = list(last_place)
     try:
-        steps = _walk(in_float64(source, signature), suite, signature, few=source.graph is not None)
+        steps = walk(in_float64(source, signature), suite, signature, few=source.graph is not None)
         exact = _differences(steps, answered, names)
         failure = None
         if source.graph is None:
@@ -101,11 +101,11 @@ def _rounding(
     except Exception as error:  # what has no double kernel, or casts inside
         exact, failure = {}, f"no float64 run: {type(error).__name__}: {str(error)[:120]}"
     shaken = [in_float32(_shaken(source, seed), signature) for seed in range(SHAKES)]
-    moved = _most([_differences(_walk(infer, suite, signature), answered, names) for infer in shaken])
+    moved = _most([_differences(walk(infer, suite, signature), answered, names) for infer in shaken])
     method = f"one unit in the last place of every weight, {SHAKES} draws"
     if failure is not None:
         return moved, f"{method}; {failure}"
-    first = [_walk(infer, suite, signature, few=True) for infer in shaken]
+    first = [walk(infer, suite, signature, few=True) for infer in shaken]
     beside = _most([_differences(steps, answered, names) for steps in first])
     ratio = {name: exact[name] / max(beside[name], last_place[name]) for name in names}
     strange = [name for name in names if ratio[name] > BELIEVED]
@@ -161,11 +161,11 @@ def _shaken(source: Source, seed: int) -> Source:
 
 def feeds_of(source: Source, data: Path, signature: Signature) -> Iterator[Batch]:
     """All inputs of every batch, the state among them as the source itself reaches it."""
-    for _, feeds, _ in _walk(in_float32(source, signature), data, signature):
+    for _, feeds, _ in walk(in_float32(source, signature), data, signature):
         yield feeds
 
 
-def _walk(infer: Infer, data: Path, signature: Signature, *, few: bool = False) -> Iterator[tuple[Path, Batch, Batch]]:
+def walk(infer: Infer, data: Path, signature: Signature, *, few: bool = False) -> Iterator[tuple[Path, Batch, Batch]]:
     """Every batch of prepared data through `infer`, state carried from step to step: file, feeds, outputs.
 
     `few`: the first rows of the first batch alone.

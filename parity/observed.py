@@ -6,8 +6,9 @@ an output that is constant where the reference is not, breaks a law, and a broke
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,23 +41,34 @@ class Observed:
 
     def answers(self) -> Array:
         """One answer a row, in batch order."""
-        return joined([answers(self.config.task.kind, output) for output in self.results()], self.config.task.kind)
+        return answers_in(self.batches(), self.config)
 
     def results(self) -> Iterator[Array]:
         """Of every batch, the output that holds the answer, rows first, after the task's `postprocess`."""
-        task = self.config.task
-        find = user_code.function(task.postprocess, "task.postprocess") if task.postprocess else self._output
-        for outputs in self.batches():
-            yield np.asarray(find(outputs))
-
-    def _output(self, outputs: dict[str, Array]) -> Array:
-        name = self.config.task.output or self.config.signature.answers[0].name
-        tensor = next(t for t in self.config.signature.answers if t.name == name)
-        return np.moveaxis(outputs[name], tensor.batch_axis or 0, 0)
+        return results_in(self.batches(), self.config)
 
 
 def read_observed(folder: Path, config: ModelFile) -> Observed:
     return Observed(folder, config)
+
+
+def answers_in(batches: Iterable[dict[str, Array]], config: ModelFile) -> Array:
+    """One answer a row of these outputs, in their order."""
+    return joined([answers(config.task.kind, result) for result in results_in(batches, config)], config.task.kind)
+
+
+def results_in(batches: Iterable[dict[str, Array]], config: ModelFile) -> Iterator[Array]:
+    """Of each of these outputs, what holds the answer, rows first."""
+    task = config.task
+    find = user_code.function(task.postprocess, "task.postprocess") if task.postprocess else partial(_output, config)
+    for outputs in batches:
+        yield np.asarray(find(outputs))
+
+
+def _output(config: ModelFile, outputs: dict[str, Array]) -> Array:
+    name = config.task.output or config.signature.answers[0].name
+    tensor = next(t for t in config.signature.answers if t.name == name)
+    return np.moveaxis(outputs[name], tensor.batch_axis or 0, 0)
 
 
 def broken_laws(reference: Observed, candidate: Observed, signature: Signature) -> list[tuple[str, list[str]]]:

@@ -3,7 +3,9 @@
 import numpy as np
 
 PACKAGES = ("openvino",)
-OPTIONS = ("threads",)
+OPTIONS = ("threads", "pinned")
+PINNED = {"pinned": True}
+DEFAULTS = {"pinned": False}
 WEIGHTED = {
     "Convolution",
     "GroupConvolution",
@@ -112,11 +114,14 @@ def load(job, artifact):
 
 
 def open_model(job, artifact):
-    """Compile for the CPU with float precision pinned: left alone, this runtime picks bfloat16 where it can."""
+    """Compile for the CPU with float precision pinned: left alone, this runtime picks bfloat16 where it can.
+
+    `pinned: false` leaves it alone.
+    """
     import openvino as ov
 
     config = {
-        "INFERENCE_PRECISION_HINT": "f32",
+        **({"INFERENCE_PRECISION_HINT": "f32"} if job.options.get("pinned", True) else {}),
         "INFERENCE_NUM_THREADS": job.options.get("threads", 1),
         "NUM_STREAMS": 1,
         "PERFORMANCE_HINT": "LATENCY",

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compile.config import ModelFile
-from parity import answers, user_answers
+from parity import answers
 from parity.limit import Against, Limit
 from parity.rows import Rows
-from parity.selftest.witness import Outputs
+from parity.selftest.witness import Outputs, answers_of
 from parity.slices import columns_to_slice, slices
 
 Array = NDArray[Any]
@@ -121,13 +121,13 @@ def _distance(counts: Array, sizes: Array, pair: Pair, bound: float) -> float:
 
 
 def _alike(pair: Pair) -> NDArray[np.bool_]:
-    ours, theirs = (user_answers.of(pair.config, side) for side in (pair.reference, pair.candidate))
+    ours, theirs = (answers_of(pair.config, side) for side in (pair.reference, pair.candidate))
     return answers.agree(pair.config.task, ours, theirs)
 
 
 def _slices(limit: Limit, pair: Pair) -> Iterator[tuple[str, float]]:
     """Each slice that the suite can tell apart: agreement in it, at the size that the suite has of it."""
-    ours, theirs = (user_answers.of(pair.config, side) for side in (pair.reference, pair.candidate))
+    ours, theirs = (answers_of(pair.config, side) for side in (pair.reference, pair.candidate))
     same = answers.agree(pair.config.task, ours, theirs)
     grouped = pair.unit if len(np.unique(pair.unit)) < len(pair.unit) else None
     rows = Rows(pair.config.task, ours, theirs, same, {}, pair.columns, grouped, 0)
@@ -144,7 +144,7 @@ def _correct(limit: Limit, pair: Pair) -> Iterator[tuple[str, float]]:
     labels = pair.columns.get("labels")
     if labels is None:
         return
-    sides = (user_answers.of(pair.config, side) for side in (pair.reference, pair.candidate))
+    sides = (answers_of(pair.config, side) for side in (pair.reference, pair.candidate))
     right = [flags for side in sides if (flags := answers.correct(pair.config.task, side, labels)) is not None]
     if len(right) < 2:
         return

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compile.config import ModelFile
 from compile.errors import ConfigError
 from compile.signature import Signature
+from parity.observed import answers_in
 from parity.rows import codes
 
 Array = NDArray[Any]
@@ -96,3 +98,9 @@ def joined_columns(parts: list[Mapping[str, Array]]) -> tuple[dict[str, Array], 
     columns["group"] = groups
     found = codes(groups)
     return columns, np.arange(rows) if found is None else found
+
+
+def answers_of(config: ModelFile, outputs: Outputs) -> Array:
+    """One answer a row."""
+    axes = {t.name: t.batch_axis or 0 for t in config.signature.answers}
+    return answers_in([{name: np.moveaxis(array, 0, axes.get(name, 0)) for name, array in outputs.items()}], config)

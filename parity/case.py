@@ -1,0 +1,107 @@
+"""What a diagnosis works on: graphs, a sample of real batches, and what the sound side and the candidate answered on them.
+
+In: folders. Out: a `Case`. The rule: whole batches are sampled, so that what depends on who shares a batch shows; first
+those in which answers flipped, then others by a fixed seed; with state, the first frames of every stream.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from compile import dataset
+from compile.config import ModelFile, TargetFile
+from compile.errors import ConfigError
+from compile.project import Project
+from parity.answers import Flags
+from parity.hypotheses import Bench
+from parity.ladder import RungName
+from parity.simulate import Batch, answered, opened, output_names, walked, with_stream
+
+if TYPE_CHECKING:
+    import onnx
+
+SAMPLE_ROWS = 512
+INNER_ROWS = 64
+SEED = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One candidate on trial. `found`: its own graph, where it has one; `fresh`: the graph that the line gives its target."""
+
+    config: ModelFile
+    target: TargetFile
+    exact: onnx.ModelProto
+    fresh: onnx.ModelProto
+    found: onnx.ModelProto | None
+    files: Sequence[Path]
+    raw: Sequence[Batch] | None
+    foreign: bool = False
+    """Nearer to the float graph than to what the line gives this target: made by other tools."""
+
+    @property
+    def batches(self) -> list[Batch]:
+        return [with_stream(path) for path in self.files]
+
+    def sound_before(self, name: RungName) -> onnx.ModelProto:
+        """The graph of the rung that a broken one is compared with."""
+        if name == "observation as found":
+            return self.fresh if self.found is None else self.found
+        float_before = name == "runtime, precision pinned" or (name == "artifact as found" and self.foreign)
+        return self.exact if float_before else self.fresh
+
+    def bench(self, sound: onnx.ModelProto, outputs: Path) -> Bench:
+        """Hypotheses are tried with the graph `sound` against the answers that lie in `outputs`."""
+        signature, batches = self.config.signature, self.batches
+        infer = opened(sound, output_names(signature))
+        found = [with_stream(outputs / path.name) for path in self.files]
+        return Bench(signature, infer, batches, answered(infer, batches, signature), found, self.raw)
+
+    def feeds(self, rows: int = INNER_ROWS) -> list[Batch]:
+        """The first sampled batches as a graph is fed them, the state among them as the float graph reaches it."""
+        signature = self.config.signature
+        infer, found, seen = opened(self.exact, output_names(signature)), [], 0
+        for feeds, outputs in walked(infer, self.batches, signature):
+            found.append(feeds)
+            seen += len(next(iter(outputs.values())))
+            if seen >= rows:
+                break
+        return found
+
+
+def sample(files: Sequence[Path], rows: Sequence[int], same: Flags | None, *, stateful: bool) -> list[Path]:
+    """The batches to look at closely; `rows`: how many each holds, `same`: which of all rows did not flip."""
+    order = list(range(len(files)))
+    if not stateful:
+        order = [int(i) for i in np.random.default_rng(SEED).permutation(len(files))]
+        if same is not None and len(same) == sum(rows):
+            edges = np.cumsum([0, *rows])
+            flips = [int((~same[edges[i] : edges[i + 1]]).sum()) for i in range(len(files))]
+            order.sort(key=lambda i: -flips[i])
+    chosen: list[int] = []
+    for i in order:
+        if sum(rows[j] for j in chosen) >= SAMPLE_ROWS:
+            break
+        chosen.append(i)
+    return [files[i] for i in sorted(chosen)]
+
+
+def unprocessed(project: Project, config: ModelFile, names: Sequence[str]) -> list[Batch] | None:
+    """The same batches without the user's `preprocess`; None where there is none, or where the shapes do not allow it."""
+    if config.preprocess is None:
+        return None
+    plain = config.model_copy(update={"preprocess": None})
+    try:
+        batches, columns = dataset.read(project, plain, config.suite, "suite")
+    except ConfigError:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder)
+        dataset.write(made, config.signature, batches, columns, config.suite.batch)
+        return [with_stream(made / "batches" / name) for name in names]

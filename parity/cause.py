@@ -1,0 +1,163 @@
+"""From the rung that broke to the cause: every class is the outcome of an experiment, and what none explains is unexplained.
+
+In: a `Case`, the standings, the rung that broke. Out: a `Cause`. The order of the experiments: the source's weights put
+in, the fresh graph's ranges put in, mistakes before and behind the model, narrower floats, other operators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from compile.errors import ToolchainError
+from parity import exchange, postprocessing, preprocessing
+from parity.case import Case
+from parity.hypotheses import EMULATED, REPRODUCED, Array, Bench, Hypothesis, Trial, tried
+from parity.ladder import Rung, Standing
+from parity.rounding import Narrow, rounded
+from parity.simulate import Batch, answered, exposing, opened, output_names, walked, with_stream
+from parity.structure import Change
+
+if TYPE_CHECKING:
+    import onnx
+
+Kind = Literal[
+    "none",
+    "export",
+    "runtime precision",
+    "quantization",
+    "fusion",
+    "pre/post-processing",
+    "stale or wrong weights",
+    "unexplained",
+]
+NARROW = frozenset({"bf16", "f16", "bfloat16", "float16", "fp16", "half"})
+EXACT = 0.999
+"""A mistake that explains less may be a neighbour of the real one: then constants are fitted."""
+PIN = "pin the runtime's float precision"
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """A class, the sentence that says it, what to do, how the trials went, and the modules it is about."""
+
+    kind: Kind
+    sentence: str
+    remedy: str | None = None
+    trials: Sequence[Trial] = ()
+    modules: Sequence[str] = ()
+
+
+BY_RUNG: dict[str, tuple[Kind, str, str | None]] = {
+    "exported graph": ("export", "the exported graph already answers otherwise than the source", None),
+    "optimizer on": ("fusion", "ONNX Runtime's graph optimizer changes what the float graph answers", None),
+    "runtime's defaults": ("runtime precision", "left to its defaults, the runtime computes in narrower floats", PIN),
+    "quantized graph simulated": ("quantization", "the error is the one that quantizing to eight bits brings", None),
+}
+"""Rungs that differ from the one before by one thing alone: that thing is the cause."""
+
+
+def find(
+    case: Case, standings: Sequence[Standing], broken: Standing, effective: Sequence[str], changed: Sequence[Change]
+) -> Cause:
+    """The cause behind the last broken rung. `effective`: float precisions that the runtime itself reports; `changed`:
+    where the candidate's graph is another and gives other numbers."""
+    rung = broken.rung
+    if rung.name == "quantized graph simulated" and case.target.precision == "float16":
+        return Cause("runtime precision", "the error is the one that half precision brings, which this target asks for")
+    if rung.name in BY_RUNG and not broken.laws:
+        meant, told, remedy = BY_RUNG[rung.name]
+        return Cause(meant, told + (exchange.saturated(case, case.fresh) if meant == "quantization" else ""), remedy)
+    if rung.name == "artifact as found" and case.found is not None:
+        cause = exchanged(case)
+        if cause is not None:
+            return cause
+    if broken.laws:
+        return Cause("unexplained", f"{rung.name}: {'; '.join(broken.laws[:3])}")
+    narrow = sorted(set(effective) & NARROW)
+    if narrow and rung.name in ("runtime, precision pinned", "compiled artifact"):
+        return Cause("runtime precision", f"the runtime itself reports that it computes in {', '.join(narrow)}", PIN)
+    trials = trials_of(case, rung, [standing.rung for standing in standings])
+    best = trials[0] if trials else None
+    if best is not None and best.holds and not (changed and best.score < REPRODUCED):
+        kind: Kind = "runtime precision" if best.remedy == PIN else "pre/post-processing"
+        sentence = f"{best.name}; done to the source's graph, this reproduces {best.score:.1%} of the error"
+        return Cause(kind, sentence, best.remedy, trials)
+    return by_structure(case, rung, changed, trials)
+
+
+def exchanged(case: Case) -> Cause | None:
+    """The weights or the ranges, where putting the right ones into the candidate's own graph mends it."""
+    assert case.found is not None
+    try:
+        found = exchange.weights(case) or exchange.ranges(case) or exchange.quantizers(case)
+    except ToolchainError:  # the candidate's graph cannot be run here: other experiments must speak
+        return None
+    return None if found is None else Cause(found.kind, found.sentence, found.remedy, modules=found.modules)
+
+
+def trials_of(case: Case, rung: Rung, rungs: Sequence[Rung]) -> list[Trial]:
+    """Every mistake done to the sound graph, against what was answered on this rung; the best first."""
+    assert rung.outputs is not None
+    sound = case.sound_before(rung.name)
+    bench = case.bench(sound, rung.outputs)
+    behind = postprocessing.suspicions(bench, _entering(case, sound, bench))
+    trials = tried(bench, [*preprocessing.suspicions(bench), *behind, *_narrower(case), *_as_rungs(case, rungs)])
+    if max((trial.score for trial in trials), default=0.0) < EXACT:
+        trials += tried(bench, list(preprocessing.fitted_scale(bench)))
+    return sorted(trials, key=lambda trial: -trial.score)
+
+
+def _entering(case: Case, sound: onnx.ModelProto, bench: Bench) -> dict[str, list[Array]]:
+    """Per output, what enters the activation that it ends in, on the sample."""
+    names = {t.name: n for t in bench.outputs if (n := postprocessing.entering(sound, t.name)) is not None}
+    if not names:
+        return {}
+    infer = opened(exposing(sound, names.values()), [*output_names(case.config.signature), *names.values()])
+    found = [outputs for _, outputs in walked(infer, case.batches, case.config.signature)]
+    return {name: [outputs[inner] for outputs in found] for name, inner in names.items()}
+
+
+def _narrower(case: Case) -> list[Hypothesis]:
+    """The float graph with what its layers multiply rounded to half the bits; for what is meant to run in float32."""
+    signature = case.config.signature
+
+    def predict(kind: Narrow) -> list[Batch]:
+        return answered(opened(rounded(case.exact, kind), output_names(signature)), case.batches, signature)
+
+    kinds: tuple[Narrow, ...] = ("bfloat16", "float16") if case.target.precision == "float32" else ()
+    return [Hypothesis(f"the candidate computes in {kind}", PIN, partial(predict, kind), EMULATED) for kind in kinds]
+
+
+def _as_rungs(case: Case, rungs: Sequence[Rung]) -> list[Hypothesis]:
+    """That the candidate answers as this runtime does when it is left to its defaults, where the target pins it."""
+
+    def predict(outputs: Path) -> list[Batch]:
+        return [with_stream(outputs / path.name) for path in case.files]
+
+    return [
+        Hypothesis(
+            "the candidate answers as the runtime does at its defaults", PIN, partial(predict, one.outputs), EMULATED
+        )
+        for one in rungs
+        if one.name == "runtime's defaults" and not one.leads and one.outputs is not None
+        if case.target.precision == "float32"
+    ]
+
+
+def by_structure(case: Case, rung: Rung, changed: Sequence[Change], trials: Sequence[Trial]) -> Cause:
+    """Operators that the candidate's graph has otherwise; unexplained where there are none."""
+    if changed and rung.name == "artifact as found":
+        listed = "; ".join(change.sentence for change in changed[:2])
+        modules = [change.module for change in changed]
+        return Cause(changed[0].kind, listed, "build it again from the source", trials, modules)
+    if rung.name == "compiled artifact" and case.target.toolchain == "onnxruntime":
+        told = "the graph answers well without ONNX Runtime's optimizer: the operators that it fuses round otherwise"
+        return Cause("fusion", told, None, trials)
+    best = (
+        f"; the best of {len(trials)} hypotheses explains {max(trials[0].score, 0):.0%} of the error" if trials else ""
+    )
+    return Cause("unexplained", f"no experiment explains {rung.name}{best}", None, trials)

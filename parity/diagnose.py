@@ -1,0 +1,213 @@
+"""The child that explains: graphs and observations in, the causes out.
+
+In: folders of the suite, the source's answers, graphs, artifacts, and of what the runtimes answered. Out: `explain.json`
+and, for every rung that ran, `rungs/NAME/outputs/`. The rule: what is said follows from what was run here on the suite;
+a rung that did not run says why.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from compile.config import ModelFile, TargetFile, load_model, load_target
+from compile.dataset import columns_of
+from compile.project import GRAPH_FILE, Project
+from parity import cause as causes
+from parity import doubts
+from parity.case import Case, sample, unprocessed
+from parity.cause import Cause
+from parity.inner import by_constants, changes_that_tell, layers_of_break
+from parity.ladder import ANSWERS, ORDER, Rung, Standing, alike, climb, culprit, scale_of
+from parity.observed import Observed
+from parity.policy import load_policy
+from parity.rungs import Places, kept, ladder, linked
+from parity.tensors import Diverging, decibel
+
+if TYPE_CHECKING:
+    import onnx
+
+SHOWN_FLIPS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What was found out: the cause, all inner tensors, and those that the cause is about."""
+
+    cause: Cause
+    tensors: Sequence[Diverging] = ()
+    diverging: Sequence[Diverging] = ()
+    step: str | None = None
+
+
+def diagnose(
+    project: Project,
+    made: Path,
+    model: str,
+    target: str,
+    places: dict[str, str | None],
+    rungs: list[dict[str, Any]],
+    effective: list[str],
+    foreign: bool,
+) -> None:
+    """The step behind `explain/`. `rungs`: those that the front ran or skipped, in order; the graphs are run here."""
+    import onnx
+
+    config = load_model(project, model)
+    at = Places(**{name: None if place is None else Path(place) for name, place in places.items()})  # type: ignore[arg-type]
+    exact, fresh = onnx.load(at.float_graph / GRAPH_FILE), onnx.load(at.graph / GRAPH_FILE)
+    climbed = linked([kept(made, r) for r in ladder(made, at, exact, fresh, config, rungs)], config, foreign=foreign)
+    standings = climb(climbed, config, scale_of(at.source, load_policy(project, config.policy)))
+    case = _case(project, config, load_target(project, target), at, standings, exact, fresh)
+    found = _diagnosis(config, at, case, standings, effective)
+    document = {
+        "model": model,
+        "target": target,
+        **_finding(found),
+        "rungs": [_rung(rung, {s.rung.name: s for s in standings}) for rung in climbed],
+        "flips": _flips(standings, config, at),
+        "sample": {"batches": len(case.files), "of": len(list((at.suite / "batches").glob("*.npz")))},
+    }
+    np.save(made / ORDER, columns_of(at.suite)["row"])
+    for standing in standings:
+        if not standing.laws:
+            np.save(_outputs(standing).parent / ANSWERS, Observed(_outputs(standing).parent, config).answers())
+    (made / "explain.json").write_text(json.dumps(plain(document), indent=1, sort_keys=True, allow_nan=False))
+
+
+def _diagnosis(
+    config: ModelFile, at: Places, case: Case, standings: Sequence[Standing], effective: Sequence[str]
+) -> Diagnosis:
+    """The cause behind the last rung that broke; where all that broke is quantization, or nothing, perhaps the suite's."""
+    broken = culprit(standings)
+    found = Diagnosis(Cause("none", "every rung answers as the source does, within the noise floor"))
+    if broken is not None:
+        tensors, diverging = layers_of_break(case, broken)
+        changed = changes_that_tell(case, broken, tensors, diverging)
+        cause = by_constants(at, case, broken) or causes.find(case, standings, broken, effective, changed)
+        named = [one for one in diverging if one.module in cause.modules]
+        found = Diagnosis(cause, tensors, named or diverging, broken.rung.name)
+    if found.cause.kind in ("none", "quantization"):
+        doubt = doubts.about(config, case, at.source, columns_of(at.suite))
+        if doubt is not None:
+            cause = Cause("pre/post-processing", doubt.sentence, doubt.remedy)
+            return replace(found, cause=cause, step="suite")
+    return found
+
+
+def _finding(found: Diagnosis) -> dict[str, Any]:
+    """The cause and the tensors as JSON values."""
+    cause, diverging = found.cause, found.diverging
+    return {
+        "cause": cause.kind,
+        "explained": cause.kind != "unexplained",
+        "sentence": cause.sentence,
+        "step": found.step,
+        "first": _tensor(diverging[0]) if diverging else None,
+        "worst": _tensor(max(diverging, key=lambda one: one.own)) if diverging else None,
+        "tensors": [_tensor(one) for one in found.tensors],
+        "remedy": cause.remedy,
+        "modules": list(cause.modules),
+        "hypotheses": [{"name": t.name, "score": round(max(t.score, 0.0), 4)} for t in cause.trials[:8]],
+    }
+
+
+def plain(value: Any) -> Any:
+    """The same as JSON can say it: what is not finite becomes null."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _case(
+    project: Project,
+    config: ModelFile,
+    target: TargetFile,
+    at: Places,
+    standings: Sequence[Standing],
+    exact: onnx.ModelProto,
+    fresh: onnx.ModelProto,
+) -> Case:
+    import onnx
+
+    last = standings[-1]
+    source = Observed(at.source, config)
+    same = None if last.laws else alike(source, Observed(_outputs(last).parent, config), config)
+    batches = sorted((at.suite / "batches").glob("*.npz"))
+    name = config.signature.answers[0].name
+    axis = config.signature.answers[0].batch_axis or 0
+    rows = [batch[name].shape[axis] for batch in source.batches()]
+    files = sample(batches, rows, same, stateful=bool(config.signature.state))
+    own = None if at.found is None else next(iter(sorted(at.found.glob("*.onnx"))), None)
+    far = any(s.rung.name == "artifact as found" and s.rung.after != "compiled artifact" for s in standings)
+    raw = unprocessed(project, config, [path.name for path in files])
+    return Case(config, target, exact, fresh, None if own is None else onnx.load(own), files, raw, far)
+
+
+def _outputs(standing: Standing) -> Path:
+    assert standing.rung.outputs is not None
+    return standing.rung.outputs
+
+
+def _rung(rung: Rung, standings: Mapping[str, Standing]) -> dict[str, Any]:
+    standing = standings.get(rung.name)
+    bounds = None if standing is None else standing.agreement
+    agreement = None
+    if standing is not None and bounds is not None:
+        agreement = {**asdict(bounds), "disagree": standing.disagree, "n": standing.n}
+    return {
+        "name": rung.name,
+        "status": "skipped" if standing is None else "ran",
+        "why": rung.why if standing is None or not standing.laws else "; ".join(standing.laws[:3]),
+        "agreement": agreement,
+        "sqnr_db": None if standing is None or math.isinf(standing.noise) else standing.sqnr_db,
+        "exact": standing is not None and standing.noise == 0,
+        "broke": bool(standing is not None and standing.broke),
+        "leads": rung.leads,
+    }
+
+
+def _tensor(one: Diverging) -> dict[str, Any]:
+    local = None if one.local is None else decibel(one.local)
+    return {"module": one.module, "op": one.op, "sqnr_db": decibel(one.noise), "local_sqnr_db": local}
+
+
+def _flips(standings: Sequence[Standing], config: ModelFile, at: Places) -> list[dict[str, Any]]:
+    """Rows that the broken rung answers otherwise than the source, first those that the rung before still had right."""
+    broken = culprit(standings)
+    if broken is None or broken.laws:
+        return []
+    source = Observed(at.source, config)
+    ours, theirs = source.answers(), Observed(_outputs(broken).parent, config).answers()
+    wrong = ~alike(source, Observed(_outputs(broken).parent, config), config)
+    before = next((s for s in standings if s.rung.name == broken.rung.after), None)
+    new = wrong
+    if before is not None and not before.laws:
+        new = wrong & alike(source, Observed(_outputs(before).parent, config), config)
+    rows = np.flatnonzero(new if new.any() else wrong)[:SHOWN_FLIPS]
+    columns = columns_of(at.suite)
+    order = columns["row"]
+    ids = columns.get("id")
+    return [
+        {
+            "row": int(order[i]),
+            "id": None if ids is None else ids[order[i]].item(),
+            "source": shown(ours[i]),
+            "candidate": shown(theirs[i]),
+        }
+        for i in rows
+    ]
+
+
+def shown(answer: Any) -> Any:
+    """An answer as JSON: a number, or a short list of numbers."""
+    array = np.asarray(answer)
+    return array.item() if array.size == 1 else array.ravel()[:8].tolist()

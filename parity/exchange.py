@@ -1,0 +1,180 @@
+"""Experiments on the candidate's own graph: put the right weights, ranges or floats in, and see whether the error goes.
+
+In: a `Case` with a candidate's graph. Out: what was exchanged and how much of the error went with it, or None where it
+stayed. The rule: a difference in the files is a suspicion; only the error that goes with it makes it the cause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from compile.errors import ToolchainError
+from parity.case import Case
+from parity.hypotheses import FIT, SCORE, Bench, distance
+from parity.points import readers
+from parity.simulate import answered, opened, output_names
+from parity.tensors import Saturation, quantizer_ranges, saturations
+from parity.weights import Gap, gaps, weights_of, with_arrays, with_ranges
+
+if TYPE_CHECKING:
+    import onnx
+
+MOST_LEFT = 0.5
+"""What was exchanged is the cause where more than half of the error's energy goes with it."""
+SHOWN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """What an exchange showed."""
+
+    kind: Literal["stale or wrong weights", "quantization"]
+    sentence: str
+    remedy: str | None
+    modules: Sequence[str]
+
+
+def weights(case: Case) -> Exchange | None:
+    """The source's weights in the candidate: the fresh graph's where both have the same layers, else the float graph's."""
+    assert case.found is not None
+    theirs = weights_of(case.found)
+    for sound in (case.fresh, case.exact):
+        ours = weights_of(sound)
+        other = gaps(ours, theirs)
+        if not other:
+            return None
+        mended = with_arrays(case.found, {their: ours[our].array for our, their, _ in other})
+        gone = _gone(case, sound, mended)
+        if gone > MOST_LEFT:
+            listed = [gap for _, _, gap in other]
+            sentence = f"{said(listed, len(theirs))}; with the source's in their place {gone:.0%} of the error is gone"
+            modules = list(dict.fromkeys(gap.module for gap in listed))
+            return Exchange("stale or wrong weights", sentence, "build it again from the source's weights", modules)
+    return None
+
+
+def said(other: Sequence[Gap], of: int) -> str:
+    """Which weights are not the source's, in a few words."""
+    scaled = [f"those of `{g.module}` are {g.factor:.3g} times the source's" for g in other if g.noise < 0.01]
+    if len(scaled) == len(other) <= SHOWN:
+        return f"the artifact's weights are not the source's: {', '.join(dict.fromkeys(scaled))}"
+    modules = list(dict.fromkeys(gap.module for gap in other))
+    more = f" and {len(modules) - SHOWN} more" if len(modules) > SHOWN else ""
+    named = ", ".join(f"`{module}`" for module in modules[:SHOWN])
+    return f"{len(other)} of the artifact's {of} weight tensors are not the source's ({named}{more})"
+
+
+def ranges(case: Case) -> Exchange | None:
+    """The fresh graph's activation ranges in the candidate."""
+    assert case.found is not None
+    mended, other = with_ranges(case.found, case.fresh)
+    gone = _gone(case, case.fresh, mended) if other else 0.0
+    if gone <= MOST_LEFT:
+        return None
+    sentence = (
+        f"{len(other)} activation ranges are not those that the calibration data gives{saturated(case, case.found)}"
+    )
+    after = f"; with those in their place {gone:.0%} of the error is gone"
+    modules = [one.module for one in cut_off(case, case.found)]
+    return Exchange("quantization", sentence + after, "calibrate again and rebuild", modules)
+
+
+def quantizers(case: Case) -> Exchange | None:
+    """A candidate that was quantized elsewhere, with its activations left in float and its weights as the source has them."""
+    assert case.found is not None
+    if not any(node.op_type == "QuantizeLinear" for node in case.found.graph.node):
+        return None
+    ours, theirs = weights_of(case.exact), weights_of(case.found)
+    unrounded = {key: ours[key].array for key, weight in theirs.items() if key in ours and weight.step}
+    alike = {key: array for key, array in unrounded.items() if array.shape == theirs[key].array.shape}
+    attempts = (with_arrays(unquantized(case.found, widened=widened), alike) for widened in (False, True))
+    gone = max(_gone(case, case.exact, attempt) for attempt in attempts)
+    if gone <= MOST_LEFT:
+        return None
+    sentence = (
+        f"the artifact was quantized by other means than here{saturated(case, case.found)}; with its layers back in "
+    )
+    return Exchange("quantization", f"{sentence}float {gone:.0%} of the error is gone", "quantize it here", [])
+
+
+FAR = float(np.finfo(np.float32).max)
+SATURATED = 1e-3
+"""Energy cut off that is worth a word: above -30 dB, where eight bits' own rounding lies."""
+
+
+def cut_off(case: Case, graph: onnx.ModelProto) -> list[Saturation]:
+    """The quantized activations of a graph that saturate on the suite, the worst first."""
+    cut = [one for one in saturations(case.exact, graph, case.feeds()) if one.lost > SATURATED]
+    return sorted(cut, key=lambda one: -one.lost)
+
+
+def saturated(case: Case, graph: onnx.ModelProto) -> str:
+    """`; what `conv1` gives to `conv2` saturates: …`, or nothing."""
+    cut = cut_off(case, graph)
+    if not cut:
+        return ""
+    giver, reader = cut[0].module, cut[0].reader
+    what = f"a tensor inside `{giver}`" if giver == reader else f"what `{giver}` gives to `{reader}`"
+    return f"; {what} saturates: {cut[0].share:.2%} of its values, {cut[0].lost:.1%} of its energy, lie out of range"
+
+
+def unquantized(model: onnx.ModelProto, *, widened: bool) -> onnx.ModelProto:
+    """The same graph in which quantizers of activations only cut off, and round no more; weights stay as they decode.
+
+    `widened`: they do not cut off either, but for those whose least value is 0, which often stand for a Relu.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    reading, ranges = readers(model), dict(quantizer_ranges(model))
+    opened_up: set[str] = set()
+    for number, node in enumerate(copy.graph.node):
+        if node.op_type == "DequantizeLinear" and node.input[0] in opened_up:
+            _become(node, "Identity", [node.input[0]])
+        decoders = reading.get(node.output[0], []) if node.output else []
+        if node.op_type != "QuantizeLinear" or node.input[0] not in ranges or not decoders:
+            continue
+        if all(one.op_type == "DequantizeLinear" for one in decoders):
+            ends = [f"end_{number}_{i}" for i in range(2)]
+            low, high = ranges[node.input[0]]
+            if widened:
+                low, high = (0.0 if low >= 0 else -FAR, FAR)
+            copy.graph.initializer.extend(
+                numpy_helper.from_array(np.array(end, np.float32), name)
+                for end, name in zip((low, high), ends, strict=True)
+            )
+            _become(node, "Clip", [node.input[0], *ends])
+            opened_up.add(node.output[0])
+    return copy
+
+
+def _become(node: onnx.NodeProto, op: str, inputs: Sequence[str]) -> None:
+    node.op_type = op
+    node.input[:] = inputs
+    del node.attribute[:]
+
+
+def _gone(case: Case, sound: onnx.ModelProto, mended: onnx.ModelProto) -> float:
+    """The share of the candidate's error against the sound graph that the mended candidate no longer has."""
+    assert case.found is not None
+    before = _error(case, sound, case.found)
+    if not before:
+        return 0.0
+    try:
+        return 1 - _error(case, sound, mended) / before
+    except ToolchainError:  # what was put in does not fit the graph
+        return 0.0
+
+
+def _error(case: Case, sound: onnx.ModelProto, candidate: onnx.ModelProto) -> float:
+    """Energy of the candidate's error on the sample over the sound graph's own energy."""
+    signature = case.config.signature
+    ours, theirs = (answered(opened(g, output_names(signature)), case.batches, signature) for g in (sound, candidate))
+    bench = Bench(signature, lambda feeds: feeds, case.batches, ours, ours)
+    return distance(bench, theirs, FIT) + distance(bench, theirs, SCORE)

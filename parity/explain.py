@@ -1,0 +1,154 @@
+"""The station that explains: why an artifact answers otherwise than its source, found by experiment.
+
+In: the line, a target, perhaps an artifact or an observation from elsewhere. Out: `targets/<target>/explain/explain.json`
+with every rung's answers beside it, and a suggestion that was tried. The rule: what no experiment explains is
+`unexplained`, and unexplained is not fit for failover.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from compile import build, toolchain
+from compile.config import TargetFile, load_target
+from compile.errors import ConfigError, nearest
+from compile.line import Line, own_code
+from compile.step import Step, read_record
+from parity import observe, remedy
+from parity.check import JUDGED_BY
+from parity.climber import Climber, Ran
+from parity.found import Found, found
+from parity.policy import load_policy
+from parity.verdict import Status
+
+DOCUMENT = "explain.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """A finished explanation: its folder, and what `explain.json` says."""
+
+    folder: Path
+    document: Mapping[str, Any]
+
+    @property
+    def explained(self) -> bool:
+        return bool(self.document["explained"])
+
+
+def explain(line: Line, name: str, artifact: Path | None = None, observation: Path | None = None) -> Explained:
+    """Walk the ladder for one target and say where and why agreement breaks."""
+    names = [use.name for use in line.config.uses]
+    if name not in names:
+        at = f"configs/models/{line.model}.yaml"
+        raise ConfigError(f"{at}: `{name}` is not one of its targets: {', '.join(names)}{nearest(name, names)}")
+    question = found(line, name, artifact, observation)
+    target = load_target(line.project, name)
+    place = "explain" if artifact is None and observation is None else "explain-elsewhere"
+    step = Step(f"targets/{name}/{place}", line.out / "targets" / name / place, _inputs(line, name, target, question))
+
+    def run(folder: Path, what: str) -> tuple[Path, dict[str, str]]:
+        return _walk(line, name, target, question, folder, what, _flags(artifact, observation))
+
+    line.keep(step, name, run)
+    return Explained(step.folder, json.loads((step.folder / DOCUMENT).read_text()))
+
+
+def read_explained(line: Line, name: str) -> Explained | None:
+    """The explanation of what lies there now; None where there is none, or where it is of other bytes."""
+    folder = line.out / "targets" / name / "explain"
+    record = read_record(folder)
+    if record is None or not (line.out / "targets" / name / "build" / "artifact").is_dir():
+        return None
+    if record.inputs.get("what is explained") != found(line, name, None, None).digest:
+        return None
+    return Explained(folder, json.loads((folder / DOCUMENT).read_text()))
+
+
+def failover(status: str, explained: Explained | None) -> tuple[bool, str]:
+    """Whether a target may stand in for the cloud, and why: judged PASS, and what still differs is explained."""
+    if status != Status.PASS:
+        return False, f"its verdict is {status}"
+    if explained is None:
+        return False, "what differs from the source was not explained yet (`lockstep explain`)"
+    if not explained.explained:
+        return False, f"unexplained: {explained.document['sentence']}"
+    cause = explained.document["cause"]
+    return True, "no difference beyond the noise floor" if cause == "none" else f"what differs is explained: {cause}"
+
+
+def _flags(artifact: Path | None, observation: Path | None) -> str:
+    return "".join(f" --{k} {v}" for k, v in (("artifact", artifact), ("observation", observation)) if v is not None)
+
+
+def _inputs(line: Line, name: str, target: TargetFile, question: Found) -> dict[str, str]:
+    inputs = {
+        "what is explained": question.digest,
+        "source": observe.source(line).digest,
+        "suite": build.data(line, "suite").digest,
+        f"{target.dialect} graph": build.graph(line, target.dialect).digest,
+        "policy": load_policy(line.project, line.config.policy).digest,
+        "task in the config": line.config.task.digest,
+        "postprocess": str(line.config.task.postprocess),
+        "lockstep's own code": own_code("compile", "parity"),
+        **toolchain.worker_inputs(line, target),
+        **{f"version of {package}": toolchain.version(package) for package in JUDGED_BY},
+    }
+    if target.precision == "int8":
+        inputs["calibration"] = build.data(line, "calibration").digest
+    return inputs
+
+
+def _walk(
+    line: Line, name: str, target: TargetFile, question: Found, folder: Path, what: str, flags: str
+) -> tuple[Path, dict[str, str]]:
+    """Climb the runtime's rungs, let the child judge all of them, try the suggestion, write it down."""
+    climber = Climber(line, target, folder, what)
+    rungs = [*climber.precisions(), *climber.artifacts(question)]
+    floats, graph = build.float_graph(line), build.graph(line, target.dialect)
+    places = {
+        "suite": str(build.data(line, "suite").folder),
+        "source": str(observe.source(line).folder),
+        "float_graph": str(floats.folder),
+        "graph": str(graph.folder),
+        "fresh": str(climber.place("compiled artifact") / "artifact"),
+        "found": str(climber.place("artifact as found") / "artifact"),
+    }
+    arguments = {
+        "model": line.model,
+        "target": name,
+        "places": {k: v if Path(v).exists() else None for k, v in places.items()},
+        "rungs": [_document(rung) for rung in rungs],
+        "effective": climber.effective,
+        "foreign": question.foreign,
+    }
+    made, read = line.child(folder, what, "parity.diagnose:diagnose", arguments)
+    document = json.loads((made / DOCUMENT).read_text())
+    suggestion = remedy.suggest(climber, document, graph, name)
+    document |= {
+        "reproduce": _reproduce(line.model, name, document, flags),
+        "suggestion": suggestion,
+        "note": question.note,
+    }
+    (made / DOCUMENT).write_text(json.dumps(document, indent=1, sort_keys=True, allow_nan=False))
+    return made, read
+
+
+def _document(rung: Ran) -> dict[str, Any]:
+    outputs = None if rung.outputs is None else str(rung.outputs)
+    return {"name": rung.name, "outputs": outputs, "why": rung.why, "leads": rung.leads, "rule": rung.rule}
+
+
+def _reproduce(model: str, name: str, document: Mapping[str, Any], flags: str) -> str:
+    """One line that shows the two answers side by side for the rows that flip (or the first rows)."""
+    ran = [rung["name"] for rung in document["rungs"] if rung["agreement"]]
+    broken = [rung["name"] for rung in document["rungs"] if rung["status"] == "ran" and not rung["agreement"]]
+    if document["step"] in broken:  # its answers break a law: there is nothing to lay side by side
+        return f"lockstep explain {model} {name}{flags}"
+    step = document["step"] if document["step"] in ran else ran[-1]
+    rows = ",".join(str(flip["row"]) for flip in document["flips"][:5]) or "0,1,2"
+    return f'lockstep explain {model} {name}{flags} --rung "{step}" --rows {rows}'

@@ -1,0 +1,106 @@
+"""What the inside of a candidate shows: tensors that diverge, modules that are written otherwise, constants that differ.
+
+In: a `Case` and the rung that broke. Out: tensors, changes, or a cause that the files themselves prove. The rule: what a
+sound graph does too is no finding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from compile.errors import ToolchainError
+from parity.case import Case
+from parity.cause import Cause
+from parity.exchange import said
+from parity.ladder import Standing
+from parity.points import QUANTIZING, named_modules, readers
+from parity.rungs import Places
+from parity.structure import Change, changes
+from parity.tensors import Diverging, compare
+from parity.weights import ir_constants, ir_gaps
+
+if TYPE_CHECKING:
+    import onnx
+
+ROUNDING = 2.0**-40
+"""Noise over signal of float32's own last place (2^-23 of a number, 2^-46 of its energy) after sums of 64 numbers."""
+COARSEST = 1e-2
+"""Noise over signal of four bits' rounding (about 20 dB): an operator further off than that computes something else."""
+
+
+def layers_of_break(case: Case, broken: Standing) -> tuple[list[Diverging], list[Diverging]]:
+    """Inner tensors of the graph that broke, and those of them that do more than a sound graph's do."""
+    own = broken.rung.name == "artifact as found" and case.found is not None
+    candidate = case.found if own else case.fresh
+    assert candidate is not None
+    if broken.rung.name not in ("artifact as found", "quantized graph simulated", "compiled artifact"):
+        return [], []
+    feeds = case.feeds()
+    try:
+        layers = compare(case.exact, candidate, feeds)
+        sound = {one.tensor: one for one in compare(case.exact, case.fresh, feeds)} if own else {}
+    except ToolchainError:
+        return [], []
+    if sound:
+        beyond = [
+            one for one in layers if one.own > 2 * (sound[one.tensor].own if one.tensor in sound else 0) + ROUNDING
+        ]
+        return layers, beyond
+    share = layers[-1].noise / len(layers) if layers else 0.0
+    return layers, [one for one in layers if one.own > max(share, ROUNDING)]
+
+
+def changes_that_tell(
+    case: Case, broken: Standing, layers: Sequence[Diverging], diverging: Sequence[Diverging]
+) -> list[Change]:
+    """Where the candidate's graph is another and gives other numbers; far other ones are another function, no rounding.
+
+    Where no tensor can be compared (integers throughout), integer operators stand for themselves, if the answers are near.
+    """
+    if case.found is None:
+        return []
+    found = changes(case.exact if case.foreign else case.fresh, case.found)
+    if not layers:
+        return [change for change in found if change.kind == "quantization" and broken.noise < COARSEST]
+    own: dict[str, float] = {}
+    for one in diverging:
+        own[one.module] = max(own.get(one.module, 0.0), one.own)
+    found = [change for change in found if change.module in own]
+    return [replace(c, kind="export") if c.kind == "fusion" and own[c.module] > COARSEST else c for c in found]
+
+
+def by_constants(at: Places, case: Case, broken: Standing) -> Cause | None:
+    """For artifacts that no graph tells about: the constants of OpenVINO's IR beside those of the fresh one."""
+    if broken.rung.name != "artifact as found" or case.found is not None or at.found is None or at.fresh is None:
+        return None
+    if not list(at.found.glob("*.xml")) or not list(at.fresh.glob("*.xml")):
+        return None
+    other = ir_gaps(ir_constants(at.fresh), ir_constants(at.found), _owners(case.fresh))
+    weights = [gap for gap, many in other if many]
+    if weights:
+        sentence = f"{said(weights, len(other))}; the artifact built afresh from the source answers as it should"
+        modules = list(dict.fromkeys(gap.module for gap in weights))
+        return Cause("stale or wrong weights", sentence, "build it again from the source's weights", modules=modules)
+    ranges = [gap for gap, many in other if not many]
+    if ranges:
+        named = ", ".join(dict.fromkeys(f"`{gap.module}`" for gap in ranges[:4]))
+        sentence = f"{len(ranges)} constants of quantizers are not those that the calibration data gives ({named})"
+        return Cause("quantization", sentence, "calibrate again and rebuild", modules=[g.module for g in ranges])
+    return None
+
+
+def _owners(model: onnx.ModelProto) -> dict[str, str]:
+    """For each stored tensor the module of the operator that it reaches."""
+    reading, names = readers(model), named_modules(model)
+
+    def owner(name: str) -> str | None:
+        for node in reading.get(name, []):
+            if node.op_type not in QUANTIZING:
+                return names[node.output[0]]
+            if (found := owner(node.output[0])) is not None:
+                return found
+        return None
+
+    return {tensor.name: owner(tensor.name) or tensor.name for tensor in model.graph.initializer}

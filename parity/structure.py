@@ -1,0 +1,104 @@
+"""Where a candidate's graph is written otherwise than the sound one, and whether that is what makes it differ.
+
+In: two graphs of one model. Out: `Change`s whose layers really diverge, in the candidate's order. The rule: other
+operators are no finding by themselves; the module must give other numbers from the same inputs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from compile.coverage import INTEGER_LAYERS
+from parity.points import QUANTIZING, keyed, named_modules
+
+if TYPE_CHECKING:
+    import onnx
+
+Found = Literal["export", "fusion", "runtime precision", "quantization"]
+NARROW_TYPES = (10, 16)
+"""ONNX's numbers for float16 and bfloat16."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One module that the candidate computes by other operators or with other attributes."""
+
+    module: str
+    kind: Found
+    sentence: str
+
+
+def changes(sound: onnx.ModelProto, candidate: onnx.ModelProto) -> list[Change]:
+    """Attributes that differ, then operators that one graph has and the other has not; by module.
+
+    An operator that draws at random explains nothing.
+    """
+    return [*_attributes(sound, candidate), *_operators(sound, candidate)]
+
+
+def _attributes(sound: onnx.ModelProto, candidate: onnx.ModelProto) -> list[Change]:
+    ours, names = keyed(sound), named_modules(candidate)
+    found = []
+    for key, node in keyed(candidate).items():
+        if key not in ours:
+            continue
+        one, other = _told(ours[key]), _told(node)
+        for name in sorted(one.keys() | other.keys()):
+            if one.get(name) != other.get(name):
+                module = names[node.output[0]]
+                told = f"`{module}`: {node.op_type} has {name} {other.get(name)}, the source's graph {one.get(name)}"
+                found.append(Change(module, "export", told))
+    return found
+
+
+def _told(node: onnx.NodeProto) -> dict[str, object]:
+    """A node's attributes, those that it leaves at the operator's default too."""
+    import onnx
+
+    try:
+        schema = onnx.defs.get_schema(node.op_type, domain=node.domain)
+        defaults = {name: a.default_value for name, a in schema.attributes.items() if a.default_value.name}
+    except onnx.defs.SchemaError:  # an operator of another domain
+        defaults = {}
+    given = defaults | {a.name: a for a in node.attribute}
+    return {name: onnx.helper.get_attribute_value(a) for name, a in given.items()}
+
+
+def _operators(sound: onnx.ModelProto, candidate: onnx.ModelProto) -> list[Change]:
+    ours, theirs = _by_module(sound), _by_module(candidate)
+    found = []
+    for module, kinds in theirs.items():
+        gained, lost = kinds - ours.get(module, Counter()), ours.get(module, Counter()) - kinds
+        if gained and not any(kind.startswith("Random") for kind in gained):
+            told = f"`{module}` is computed by {_listed(gained)}, in the source's graph by {_listed(lost) or 'nothing'}"
+            found.append(Change(module, _kind(gained, candidate), told))
+    return found
+
+
+def _by_module(model: onnx.ModelProto) -> Mapping[str, Counter[str]]:
+    names = named_modules(model)
+    found: dict[str, Counter[str]] = {}
+    for node in model.graph.node:
+        if node.output and node.op_type not in {"Identity", "Constant"}:
+            found.setdefault(names[node.output[0]], Counter())[node.op_type] += 1
+    return found
+
+
+def _kind(gained: Counter[str], candidate: onnx.ModelProto) -> Found:
+    if set(gained) <= {"Cast"} and _narrows(candidate.graph.node):
+        return "runtime precision"
+    integer = QUANTIZING | {"DynamicQuantizeLinear"} | set(INTEGER_LAYERS)
+    return "quantization" if any(kind in integer or kind.startswith("QLinear") for kind in gained) else "fusion"
+
+
+def _narrows(nodes: Sequence[Any]) -> bool:
+    return any(
+        a.name == "to" and a.i in NARROW_TYPES for node in nodes for a in node.attribute if node.op_type == "Cast"
+    )
+
+
+def _listed(kinds: Counter[str]) -> str:
+    return ", ".join(f"{count} × {kind}" if count > 1 else kind for kind, count in sorted(kinds.items()))
