@@ -115,7 +115,18 @@ def check(model: str, observation: Path | None, registry: str | None, as_json: b
             accept(line, observation)
         return judge_all(line)
 
-    return _walk(model, registry, as_json, station)
+    return _walk(model, registry, as_json, station, judged=True)
+
+
+@cli.command()
+@click.argument("model")
+@registry_option
+@json_option
+def report(model: str, registry: str | None, as_json: bool) -> int:
+    """Write MODEL's dossier: one page per release and per edge/cloud pair (judges what is not judged)."""
+    from parity.check import check as judge_all
+
+    return _walk(model, registry, as_json, judge_all, judged=True)
 
 
 @cli.command()
@@ -329,12 +340,20 @@ def init(name: str, origin: str, as_json: bool) -> int:
     )
 
 
-def _walk(model: str, registry: str | None, as_json: bool, station: Callable[[Line], list[Outcome]]) -> int:
-    """Bring a model to a station, and say what came of it."""
+def _walk(
+    model: str,
+    registry: str | None,
+    as_json: bool,
+    station: Callable[[Line], list[Outcome]],
+    *,
+    judged: bool = False,
+) -> int:
+    """Bring a model to a station, and say what came of it; of what was judged there is a dossier."""
 
     def go(line: Line) -> Answer:
         outcomes = station(line)
-        return _ended(line, outcomes, _code(line, outcomes), as_json)
+        dossier = _dossier(line, outcomes, registry) if judged else None
+        return _ended(line, outcomes, _code(line, outcomes), as_json, dossier=dossier)
 
     return _with_line(model, registry, as_json, go)
 
@@ -371,18 +390,25 @@ def _publish(
     `trusting`: a version that a server lists counts as whole, for a run that has nothing to do; else all is read back.
     """
     from compile.errors import PASSED
+    from registry.dossier import fit_release
     from registry.publish import Published, published
     from registry.publish import publish as put
     from registry.release import assemble
 
-    code = _code(line, outcomes)
+    code, dossier = _code(line, outcomes), _dossier(line, outcomes, registry)
     if code != PASSED:
-        return _ended(line, outcomes, code, as_json)
+        return _ended(line, outcomes, code, as_json, dossier=dossier)
     location = _location(line.project, registry)
-    release = assemble(line, outcomes)
+    release = fit_release(line, outcomes) or assemble(line, outcomes)
     version = published(location, release) if trusting else None
-    done = Published(version) if version is not None else put(location, release, repair=repair)
-    return _ended(line, outcomes, code, as_json, published=done, location=location)
+    done = Published(version) if version is not None else put(location, release, dossier=dossier, repair=repair)
+    return _ended(line, outcomes, code, as_json, published=done, location=location, dossier=dossier)
+
+
+def _dossier(line: Line, outcomes: list[Outcome], registry: str | None) -> Path:
+    from registry.dossier import dossier
+
+    return dossier(line, outcomes, _location(line.project, registry))
 
 
 def _ended(line: Line, outcomes: list[Outcome], code: int, as_json: bool, **release: Any) -> Answer:

@@ -46,9 +46,9 @@ def agree(task: TaskConfig, reference: Array, candidate: Array) -> Flags:
         case "sequence":
             return _same_sequence(reference, candidate)
         case "embedding":
-            return np.equal(_nearest(reference, reference), _nearest(candidate, reference))
+            return np.equal(nearest(reference, reference), nearest(candidate, reference))
         case "regression" | "none":
-            return np.less_equal(_relative_error(reference, candidate), task.tolerance)
+            return np.less_equal(relative_error(reference, candidate), task.tolerance)
         case _:
             assert_never(task.kind)
 
@@ -63,9 +63,9 @@ def correct(task: TaskConfig, found: Array, labels: Array) -> Flags | None:
         case "sequence":
             return _same_sequence(_fitted(labels, found) if found.ndim == 1 else labels, found)
         case "regression":
-            return np.less_equal(_relative_error(_fitted(labels, found), found), task.tolerance)
+            return np.less_equal(relative_error(_fitted(labels, found), found), task.tolerance)
         case "embedding":
-            return _whole_rows(np.equal(labels[_nearest(found, found)], labels))
+            return _whole_rows(np.equal(labels[nearest(found, found)], labels))
         case "none":
             return None
         case _:
@@ -117,14 +117,14 @@ def _padded(sequences: Array, width: int) -> Array:
     return np.pad(sequences, ((0, 0), (0, width - sequences.shape[1])), constant_values=SEQUENCE_END)
 
 
-def _relative_error(reference: Array, candidate: Array) -> NDArray[np.float64]:
+def relative_error(reference: Array, candidate: Array) -> NDArray[np.float64]:
     """Distance of two rows over the reference's length (its typical length, where the row itself is near zero)."""
     lengths = np.linalg.norm(reference.astype(np.float64), axis=1)
     scale = np.maximum(lengths, 0.01 * np.median(lengths) + np.finfo(np.float32).tiny)
     return np.asarray(np.linalg.norm(candidate.astype(np.float64) - reference, axis=1) / scale)
 
 
-def _nearest(queries: Array, gallery: Array) -> NDArray[np.int64]:
+def nearest(queries: Array, gallery: Array) -> NDArray[np.int64]:
     """For each row, which other row of the gallery is nearest by cosine; in blocks, so that memory stays flat."""
     items = gallery / np.maximum(np.linalg.norm(gallery, axis=1, keepdims=True), 1e-12)
     units = queries / np.maximum(np.linalg.norm(queries, axis=1, keepdims=True), 1e-12)

@@ -41,9 +41,21 @@ class Observed:
     def answers(self) -> Array:
         """One answer a row, in batch order."""
         task = self.config.task
-        find = user_code.function(task.postprocess, "task.postprocess") if task.postprocess else self._output
-        found = [answers(task.kind, np.asarray(find(outputs))) for outputs in self.batches()]
+        found = [answers(task.kind, output) for output in self._said()]
         return _joined(found, SEQUENCE_END if task.kind in ("sequence", "classification") else 0)
+
+    def scores(self) -> Array | None:
+        """A classifier's scores behind its answers, a line a row; None where the answers are all that it gives."""
+        found = list(self._said())
+        if self.config.task.kind != "classification" or any(o.ndim != 2 or o.shape[1] < 2 for o in found):
+            return None
+        return np.concatenate(found)
+
+    def _said(self) -> Iterator[Array]:
+        """What the task reads of each batch: the post-processed outputs, or the one output that answers."""
+        task = self.config.task
+        find = user_code.function(task.postprocess, "task.postprocess") if task.postprocess else self._output
+        return (np.asarray(find(outputs)) for outputs in self.batches())
 
     def _output(self, outputs: dict[str, Array]) -> Array:
         name = self.config.task.output or self.config.signature.answers[0].name
