@@ -16,7 +16,7 @@ from compile.errors import PASSED
 from compile.line import Line
 from parity import report
 from parity.check import Outcome
-from parity.dossier.station import RELEASE_PAGE
+from parity.dossier import RELEASE_PAGE
 from registry.location import Location
 from registry.publish import Published
 

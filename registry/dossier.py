@@ -16,8 +16,7 @@ from pathlib import Path
 from compile.errors import PASSED, LockstepError
 from compile.line import Line
 from parity.check import Outcome
-from parity.dossier import station
-from parity.dossier.document import SCHEMA
+from parity.dossier import FACTS, SCHEMA, station
 from parity.dossier.station import Before
 from parity.exit_code import of_outcomes
 from parity.policy import load_policy
@@ -26,7 +25,6 @@ from registry.reading import Registry, Version
 from registry.release import Release, assemble, why_not
 from registry.stores import open_registry
 
-FACTS = "dossier.json"
 EVIDENCE = "evidence"
 
 

@@ -12,11 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from parity.dossier.document import Dossier, Target, parse
-from registry.dossier import EVIDENCE, FACTS
+from parity.dossier import FACTS
+from registry.dossier import EVIDENCE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+    from parity.dossier.document import Dossier, Target
 
 PLACE = "dossier"
 TABLES_TAG = "mlflow.loggedArtifacts"
@@ -27,6 +29,8 @@ Table = Mapping[str, list[Any]]
 def record(client: MlflowClient, run_id: str, folder: Path) -> None:
     """Log a dossier to a run; `folder` is the dossier's."""
     from mlflow.entities import Metric, Param, RunTag
+
+    from parity.dossier.document import parse
 
     dossier = parse((folder / FACTS).read_text())
     at = client.get_run(run_id).info.start_time

@@ -18,7 +18,7 @@ from parity import statistics
 from parity.answers import agree, correct, nearest
 from parity.dossier.document import Confusion, Flip, Pair, Series, Shift, SliceFact
 from parity.dossier.sureness import Sureness, sureness
-from parity.slices import slices
+from parity.slices import Slice, slices
 
 Array = NDArray[Any]
 CONFIDENCE = 0.95
@@ -100,8 +100,8 @@ def _counted(kinds: Sequence[tuple[str, str]]) -> list[tuple[tuple[str, str], in
 def chosen(same: NDArray[np.bool_], drift: Array, texts: Sequence[Sequence[str]]) -> list[int]:
     """The rows that are shown: of each kind of difference in turn the largest drift, the most frequent kind first."""
     queues: dict[tuple[str, str], list[int]] = {}
-    for i in sorted(np.flatnonzero(~same), key=lambda i: (-drift[i], i)):
-        queues.setdefault((texts[0][i], texts[1][i]), []).append(int(i))
+    for i in sorted(np.flatnonzero(~same).tolist(), key=lambda i: (-drift[i], i)):
+        queues.setdefault((texts[0][i], texts[1][i]), []).append(i)
     order = sorted(queues, key=lambda kind: (-len(queues[kind]), kind))
     found: list[int] = []
     while len(found) < MOST_FLIPS and any(queues.values()):
@@ -149,13 +149,18 @@ def class_names(columns: Mapping[str, Array]) -> dict[str, str]:
 def slice_facts(stage: Stage, same: NDArray[np.bool_]) -> tuple[SliceFact, ...]:
     """Agreement in every slice that rows have, each with bounds of its own."""
     found = []
-    for part in slices(stage.columns, (), stage.smallest):
+    for part in _distinct(slices(stage.columns, (), stage.smallest)):
         differ = int((~same[part.rows]).sum())
         bounds = statistics.share(part.size - differ, part.size, CONFIDENCE)
         found.append(
             SliceFact(name=part.name, n=part.size, differ=differ, value=bounds.value, low=bounds.low, high=bounds.high)
         )
     return tuple(found)
+
+
+def _distinct(parts: Sequence[Slice]) -> list[Slice]:
+    """Slices of the same rows are shown once, under the later name: words for classes come after their numbers."""
+    return list({part.rows.tobytes(): part for part in parts}.values())
 
 
 def _right(stage: Stage, reference: Array, candidate: Array) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:

@@ -50,10 +50,10 @@ def _fit(targets: Sequence[Target]) -> Answer:
     nearest = closest(going)
     if nearest is not None:
         target, found = nearest
-        parts[0] += f"; closest to its limit is {target.name}: {figures.said(found)}"
+        parts.append(f"Closest to its limit: {target.name} with {figures.brief(found)}")
     if waiting:
-        one = "goes" if len(waiting) == 1 else "go"
-        parts.append(f"{', '.join(waiting)} {one} out unjudged, as the policy allows")
+        more = f" and {len(waiting) - 1} more go" if len(waiting) > 1 else " goes"
+        parts.append(f"{waiting[0]}{more} out unjudged, as the policy allows")
     out = [target.name for target in targets if target not in going]
     if out:
         parts.append(f"{', '.join(out)} {'is' if len(out) == 1 else 'are'} left out, as the config allows")
@@ -95,14 +95,14 @@ def stand_in(target: Target) -> Answer:
     pairs = [pair for pair in target.pairs if pair.differ]
     cause = target.cause
     if pairs and cause.missing is not None:
-        rows = f"{pairs[-1].differ:,} of {pairs[-1].n:,} answers differ from {pairs[-1].other}"
-        return Answer(word="not yet", sentence=f"Within every limit, but {rows} and the cause is open. {cause.missing}")
+        rows = f"{pairs[0].differ:,} of {pairs[0].n:,} answers differ"
+        return Answer(word="not yet", sentence=f"Within every limit, but {rows} and nobody knows why. {cause.missing}")
     if pairs and cause.explained is False:
         return Answer(
             word="no", sentence=f"Within every limit, but nobody can say why answers differ: {cause.sentence}"
         )
     passed_over = (
-        f" {target.baseline_wanted} was wanted and could not be seen here."
+        f" {target.baseline_wanted} was wanted and not seen here."
         if target.baseline_wanted not in (None, target.baseline_used)
         else ""
     )
@@ -114,7 +114,9 @@ def _alike(target: Target) -> str:
     pair = target.pair("baseline")
     if pair is None:
         return f"Every limit against {target.baseline_used} holds."
-    return f"Of {pair.n:,} answers {pair.differ:,} differ from {pair.other}: surely no more than {figures.share(pair.high)}."
+    same = f"{pair.n - pair.differ:,} of {pair.n:,}" if pair.differ else f"All {pair.n:,}"
+    most = figures.at_most(pair.high)
+    return f"{same} answers are those of {pair.other} (at most {most} differ, 95 % confidence)."
 
 
 def _capital(text: str) -> str:

@@ -12,8 +12,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from compile.errors import ConfigError
+from parity.dossier import SCHEMA
 
-SCHEMA: Literal["lockstep.dossier/1"] = "lockstep.dossier/1"
 Word = Literal["yes", "no", "not yet"]
 
 

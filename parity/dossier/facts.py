@@ -17,15 +17,13 @@ from compile.config import ModelFile, TargetFile, load_model, load_target
 from compile.dataset import batches_of, columns_of
 from compile.errors import ConfigError
 from compile.project import Project
-from parity.dossier import behaviour, change, decision, inputs, reading, words
+from parity.dossier import FACTS, RELEASE_PAGE, behaviour, change, decision, inputs, reading, words
 from parity.dossier.behaviour import Said, Stage
 from parity.dossier.document import Answer, Cause, Dossier, LimitFact, Pair, PolicyFact, SelfTest, Target, parse, write
 from parity.dossier.rows import Rows, Suite, rows_of
-from parity.dossier.station import RELEASE_PAGE
 from parity.observed import read_observed
 from parity.policy import Policy, load_policy
 
-FACTS = "dossier.json"
 NOTHING = Answer(word="not yet", sentence="Nothing was assembled yet.")
 MISSING = (Cause(missing="Nothing to explain: no verdict."), SelfTest(missing="Nothing to test: no verdict."))
 

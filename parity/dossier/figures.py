@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from parity.dossier.document import FindingFact, LimitFact, SliceFact, Target
 
 UNKNOWN = "–"
+EXACT = ("float_error", "sqnr_db", "size_ratio")
+"""Metrics that are measured without an interval."""
 PLAIN = {
     "schema": "every answer is there, in shape",
     "finite": "no NaN, no infinity",
@@ -29,12 +31,31 @@ def share(value: float | None) -> str:
     return f"{text.rstrip('0').rstrip('.') if value in (0.0, 1.0) else text} %"
 
 
+def at_most(value: float) -> str:
+    """An upper bound of a share: rounded up, for rounded down it would claim more than was proved."""
+    return _bound(value, math.ceil)
+
+
+def at_least(value: float) -> str:
+    """A lower bound of a share: rounded down."""
+    return _bound(value, math.floor)
+
+
+def _bound(value: float, rounded: Callable[[float], int]) -> str:
+    for digits in (2, 3, 4, 6):
+        text = f"{rounded(round(value * 100 * 10**digits, 6)) / 10**digits:.{digits}f}"
+        if float(text) not in (0.0, 100.0):
+            return f"{text} %"
+    return share(value)
+
+
 def number(value: float | None) -> str:
     if value is None or math.isnan(value):
         return UNKNOWN
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
-    return f"{value:.4g}".replace("-", "−")
+    digits = 3 if abs(value) < 1 else 4
+    return f"{value:.{digits}g}".replace("-", "−")
 
 
 def sized(size_bytes: int | None) -> str:
@@ -59,7 +80,7 @@ def in_unit(value: float, unit: str) -> str:
         case "share":
             return share(value)
         case "points":
-            return f"{number(value * 100)} points" if not math.isnan(value) else UNKNOWN
+            return f"{number(value * 100)} points"
         case "dB":
             return f"{number(value)} dB"
         case "ratio":
@@ -75,10 +96,21 @@ def measured(found: FindingFact) -> str:
     value = in_unit(found.value, found.unit)
     if found.low == found.high or math.isnan(found.low) or math.isnan(found.high):
         return value
-    return f"{value} ({in_unit(found.low, found.unit)} to {in_unit(found.high, found.unit)})"
+    return f"{value} ({interval(found.low, found.high, found.unit)})"
+
+
+def interval(low: float, high: float, unit: str) -> str:
+    """From its lower to its upper bound, the unit once; shares are rounded outwards."""
+    if unit == "share":
+        return f"{at_least(low).removesuffix(' %')} to {at_most(high)}"
+    scale = 100 if unit == "points" else 1
+    return f"{number(low * scale)} to {number(high * scale)}"
 
 
 def limit(found: FindingFact) -> str:
+    """What the policy asks for, in the words of whoever has to live with it."""
+    if found.unit == "points":
+        return f"at most {number(-found.limit * 100)} lost"
     return f"{found.sense.replace('_', ' ')} {in_unit(found.limit, found.unit)}"
 
 
@@ -86,7 +118,15 @@ def metric(found: FindingFact) -> str:
     """A finding's name for a person who did not write the policy."""
     if found.unit == "breaches":
         return f"{found.metric}: {PLAIN.get(found.metric, 'a law')}"
-    return found.metric
+    return found.metric.removesuffix(" in dB").removesuffix(" in floors")
+
+
+def laws(target: Target) -> str | None:
+    """The laws in one line where all of them hold; None where one does not, and each needs its own."""
+    found = [one for one in target.findings if one.unit == "breaches"]
+    if not found or any(one.status != "PASS" for one in found):
+        return None
+    return "; ".join(PLAIN.get(one.metric, one.metric) for one in found)
 
 
 def opposite(against: str, baseline: str | None) -> str:
@@ -102,13 +142,19 @@ def said(found: FindingFact) -> str:
         return found.sentence
     if math.isnan(found.value):
         return f"{found.metric} against {found.against} could not be measured; {limit(found)} is asked"
-    return f"{found.metric} against {found.against} is {measured(found)}; {limit(found)} is asked"
+    return f"{metric(found)} against {found.against} is {measured(found)}; {limit(found)} is asked"
+
+
+def brief(found: FindingFact) -> str:
+    """A finding in a few words: what, how much, of what is asked."""
+    return f"{metric(found)} against {found.against}, {in_unit(found.value, found.unit)} ({limit(found)})"
 
 
 def policy_limit(one: LimitFact) -> str:
     """A limit's bound as the policy writes it."""
     words = {"at_least": "at least", "at_most": "at most", "margin": "margin", "relative_margin": "relative margin"}
-    return f"{words[one.kind]} {one.bound:g}, {one.confidence:.0%} confidence"
+    sure = "" if one.metric in EXACT else f", {one.confidence:.0%} confidence"
+    return f"{words[one.kind]} {one.bound:g}{sure}"
 
 
 def percent(used: float) -> str:

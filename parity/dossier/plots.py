@@ -7,7 +7,7 @@ and print work), the bytes depend on nothing but the facts. Every plot has a tit
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 
 from parity.dossier import figures
@@ -15,6 +15,8 @@ from parity.dossier.document import FindingFact, Shift, Shown, SliceFact, Tensor
 
 WIDE, HIGH = 400, 210
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 14, 40
+LEAST_GAP = 12
+"""Between two labels of an axis."""
 MOST_USED = 1.5
 """Where the bar of a limit's allowance ends: half again what is allowed."""
 
@@ -82,7 +84,7 @@ def histogram(name: str, shift: Shift, reference: str, candidate: str) -> str:
     def y(count: float) -> float:
         return HIGH - BOTTOM - (HIGH - BOTTOM - TOP) * math.sqrt(count / most)
 
-    parts = [_count_tick(value, y(value)) for value in _tens(most)]
+    parts = [_count_tick(value, y(value)) for value in _apart(_tens(most), y)]
     for i, count in enumerate(shift.flips):
         if count:
             width = x(shift.edges[i + 1]) - x(shift.edges[i]) - 1
@@ -109,7 +111,7 @@ def depth(name: str, tensors: Sequence[Tensor]) -> str:
     known = [(i, t.sqnr_db) for i, t in enumerate(tensors) if t.sqnr_db is not None and math.isfinite(t.sqnr_db)]
     if not known:
         return ""
-    high, low = max(v for _, v in known), min(0.0, *(v for _, v in known))
+    high, low = max(1.0, *(v for _, v in known)), min(0.0, *(v for _, v in known))
     last = max(len(tensors) - 1, 1)
 
     def x(i: int) -> float:
@@ -131,7 +133,9 @@ def depth(name: str, tensors: Sequence[Tensor]) -> str:
     return svg(name, "Error against depth", text, (WIDE, HIGH), parts)
 
 
-def _outline(edges: Sequence[float], counts: Sequence[int], x, y) -> str:  # type: ignore[no-untyped-def]
+def _outline(
+    edges: Sequence[float], counts: Sequence[int], x: Callable[[float], float], y: Callable[[float], float]
+) -> str:
     steps = [f"M{x(edges[0]):.1f},{y(0):.1f}"]
     for i, count in enumerate(counts):
         steps.append(f"V{y(count):.1f}H{x(edges[i + 1]):.1f}")
@@ -143,8 +147,22 @@ def _tens(most: int) -> list[int]:
     return [0, *(10**k for k in range(len(str(most))))]
 
 
+def _apart(values: Sequence[int], y: Callable[[float], float]) -> list[int]:
+    """Those that can be read without touching the one below."""
+    found: list[int] = []
+    for value in values:
+        if not found or y(found[-1]) - y(value) >= LEAST_GAP:
+            found.append(value)
+    return found
+
+
 def _ticks(low: float, high: float) -> list[float]:
-    return [low + (high - low) * k / 4 for k in range(5)]
+    """Three to six round numbers within the range (steps of 1, 2 or 5 times a power of ten)."""
+    rough = (high - low) / 5
+    power = 10 ** math.floor(math.log10(rough))
+    step = next(power * k for k in (1, 2, 5, 10) if power * k >= rough)
+    first = math.ceil(low / step - 1e-9)
+    return [round(step * k, 12) for k in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
 def _count_tick(value: int, at: float) -> str:

@@ -141,9 +141,9 @@ def cause(folder: Path, digests: Json, model: str, target: str) -> Cause:
     """What `lockstep explain` found about this very artifact, or the command that finds it."""
     command = f"lockstep explain {model} {target}"
     if not (folder / "explain.json").is_file():
-        return Cause(missing=f"No cause was looked for yet. To find it: {command}")
+        return Cause(missing=f"To find the cause: {command}")
     if not fresh(folder, digests):
-        return Cause(missing=f"What was found is of an earlier artifact or suite. To look again: {command}")
+        return Cause(missing=f"The cause on file is of an earlier artifact or suite; to look again: {command}")
     document = read_json(folder / "explain.json")
     suggestion = document.get("suggestion")
     return Cause(

@@ -17,10 +17,9 @@ from compile.config import load_target
 from compile.line import Line, own_code
 from compile.step import Step
 from parity.check import Outcome
-from parity.dossier.document import SCHEMA
+from parity.dossier import FACTS, SCHEMA
 from parity.policy import load_policy
 
-RELEASE_PAGE = "release.html"
 DRAWN_BY = ("jinja2", "numpy", "scipy")
 ASIDE = ("explain/explain.json", "explain/step.json", "selftest/selftest.json", "selftest/step.json")
 
@@ -100,7 +99,7 @@ def _judged_before(folder: Path, policy: str, released: str | None) -> Any:
     The dossier that lies there says it: either it was made under another policy, or it carries what it was told.
     """
     try:
-        last = json.loads((folder / "dossier.json").read_text())
+        last = json.loads((folder / FACTS).read_text())
         if last["schema"] != SCHEMA:
             return None
         seen = last["judged_before"] if last["policy"]["digest"] == policy else last["policy"]

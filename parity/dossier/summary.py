@@ -59,7 +59,7 @@ def _table(dossier: Dossier) -> list[str]:
 
 def _row(target: Target) -> list[str]:
     pair, speed = target.pair("source"), target.speed
-    agrees = figures.UNKNOWN if pair is None else f"{figures.share(pair.agree)} (≥ {figures.share(pair.agree_low)})"
+    agrees = figures.UNKNOWN if pair is None else f"{figures.share(pair.agree)} (≥ {figures.at_least(pair.agree_low)})"
     right = figures.UNKNOWN
     if target.right is not None:
         right = f"{figures.share(target.right[1])} ({figures.share(target.right[0])})"

@@ -35,7 +35,7 @@ def _nothing(pair: Pair, noun: str) -> tuple[str, ...]:
     other = "the source" if pair.against == "source" else pair.other
     return (
         f"All {pair.n:,} {noun} are answered as by {other}.",
-        f"That proves that of {noun} like these at most {figures.share(pair.high)} would be answered differently, with "
+        f"That proves that of {noun} like these at most {figures.at_most(pair.high)} would be answered differently, with "
         "95 % confidence; it says nothing about inputs unlike those of the suite.",
     )
 
@@ -49,30 +49,38 @@ def _how_many(pair: Pair, task: TaskConfig, noun: str) -> str:
         verb += f" {task.threshold:g}"
     if task.kind in ("regression", "none"):
         verb += f" of {task.tolerance:g}"
-    beside = "" if pair.against == "source" else f" beside {pair.other}"
     return (
-        f"{pair.differ:,} of {pair.n:,} {noun} {verb}{beside}: {figures.share(pair.share)}, at most "
-        f"{figures.share(pair.high)} with 95 % confidence."
+        f"{pair.differ:,} of {pair.n:,} {noun} {verb}: {figures.share(pair.share)}, at most "
+        f"{figures.at_most(pair.high)} with 95 % confidence."
     )
 
 
 def _which(pair: Pair, task: TaskConfig) -> list[str]:
     """The one or two most frequent kinds of difference, where there are kinds."""
-    if task.kind not in ("classification", "binary_score"):
+    if task.kind == "binary_score":
+        rise = sum(one.count for one in pair.confusion if one.reference.startswith("below"))
+        return [
+            f"{rise:,} {_verb(rise, 'rise')} to or above it, {pair.differ - rise:,} {_verb(pair.differ - rise, 'fall')} below it."
+        ]
+    if task.kind != "classification":
         return []
     kinds = pair.confusion
     if len(kinds) == 1 and pair.differ > 1:
-        return [f"All are {_kind(kinds[0].reference, kinds[0].candidate, task)}."]
-    some = [f"{one.count:,} {_kind(one.reference, one.candidate, task)}" for one in kinds[:NAMED_KINDS]]
+        return [f"All are {_kind(kinds[0].reference, kinds[0].candidate)}."]
+    if len(kinds) == 1:
+        return [f"It is {_kind(kinds[0].reference, kinds[0].candidate)}."]
+    some = [f"{one.count:,} {_kind(one.reference, one.candidate)}" for one in kinds[:NAMED_KINDS]]
     rest = pair.differ - sum(one.count for one in kinds[:NAMED_KINDS])
-    more = f", {rest:,} of {len(kinds) - NAMED_KINDS:,} other kinds" if rest else ""
-    return [f"Among them: {', '.join(some)}{more}."]
+    more = f", and {rest:,} {'other' if rest == 1 else 'others'}" if rest else ""
+    return [f"They are {', '.join(some)}{more}."]
 
 
-def _kind(reference: str, candidate: str, task: TaskConfig) -> str:
-    if task.kind == "binary_score":
-        return f"from {reference} to {candidate}"
-    return f"`{_short(reference)}` that become `{_short(candidate)}`"
+def _verb(count: int, verb: str) -> str:
+    return f"{verb}s" if count == 1 else verb
+
+
+def _kind(reference: str, candidate: str) -> str:
+    return f"“{_short(reference)}” turned “{_short(candidate)}”"
 
 
 def _short(name: str) -> str:
@@ -83,11 +91,10 @@ def _how_sure(pair: Pair, task: TaskConfig) -> list[str]:
     if pair.sure is None:
         return []
     low, high = pair.sure
-    if task.kind == "binary_score":
-        far = max(abs(low - task.threshold), abs(high - task.threshold))
-        return [f"Their scores lay at most {far:.3g} from the threshold, from {low:.4g} to {high:.4g}."]
-    who = "it" if pair.differ == 1 else "all of them"
     side = "source" if pair.against == "source" else "cloud"
+    if task.kind == "binary_score":
+        return [f"The {side}'s scores of these lay from {low:.4g} to {high:.4g}."]
+    who = "it" if pair.differ == 1 else "all of them"
     return [f"The {side}'s confidence in {who} was at most {math.ceil(high * 100) / 100:.2f}."]
 
 
