@@ -84,7 +84,7 @@ def compare(
         sure=_span(sure, same),
         sure_name=sure.name,
         confusion=tuple(Confusion(reference=a, candidate=b, count=c) for (a, b), c in _counted(kinds)),
-        slices=tuple(sorted(parts, key=lambda part: (part.value, -part.n))[:MOST_KINDS]),
+        slices=tuple(sorted(parts, key=lambda part: (part.value, part.low))[:MOST_KINDS]),
         slices_total=len(parts),
         shift=shift(stage.task, sure, same),
         flips=tuple(_flip(stage, i, texts, sure, right) for i in chosen(same, sure.drift, texts)),

@@ -67,7 +67,9 @@ def sized(size_bytes: int | None) -> str:
 def seconds(value: float | None) -> str:
     if value is None or math.isnan(value):
         return UNKNOWN
-    return f"{value:.3g} s" if value >= 1 else f"{value * 1e3:.3g} ms"
+    if value >= 1:
+        return f"{value:.3g} s"
+    return f"{value * 1e3:.3g} ms" if value >= 1e-4 else f"{value * 1e6:.3g} µs"
 
 
 def count(value: int | None) -> str:
@@ -80,7 +82,7 @@ def in_unit(value: float, unit: str) -> str:
         case "share":
             return share(value)
         case "points":
-            return f"{number(value * 100)} points"
+            return f"{_points(value)} points"
         case "dB":
             return f"{number(value)} dB"
         case "ratio":
@@ -103,14 +105,20 @@ def interval(low: float, high: float, unit: str) -> str:
     """From its lower to its upper bound, the unit once; shares are rounded outwards."""
     if unit == "share":
         return f"{at_least(low).removesuffix(' %')} to {at_most(high)}"
-    scale = 100 if unit == "points" else 1
-    return f"{number(low * scale)} to {number(high * scale)}"
+    text = _points if unit == "points" else number
+    return f"{text(low)} to {text(high)}"
+
+
+def _points(value: float) -> str:
+    """A difference of shares in hundredths, with its sign."""
+    return f"{value * 100:+.2f}".replace("-", "−") if math.isfinite(value) else number(value)
 
 
 def limit(found: FindingFact) -> str:
     """What the policy asks for, in the words of whoever has to live with it."""
     if found.unit == "points":
-        return f"at most {number(-found.limit * 100)} lost"
+        lost = number(-found.limit * 100)
+        return f"at most {lost} point{'' if lost == '1' else 's'} lost"
     return f"{found.sense.replace('_', ' ')} {in_unit(found.limit, found.unit)}"
 
 

@@ -116,19 +116,14 @@ def png(image: NDArray[np.uint8]) -> bytes:
 
 
 def _wave(name: str, frame: Array, around: Array | None) -> Shown:
-    """Lowest and highest sample of each of at most `POINTS` stretches, 1 being full scale."""
-    line = frame if around is None else around
-    full = FULL_SCALE if line.dtype == np.int16 else max(1.0, float(np.abs(line).max()))
-    pieces = np.array_split(line.astype(np.float64) / full, min(POINTS, len(line)))
+    """Lowest and highest sample of each of at most `POINTS` stretches, 1 being the loudest that is shown."""
+    line = (frame if around is None else around).astype(np.float64)
+    loudest = float(np.abs(line).max())
+    pieces = np.array_split(line / (loudest or 1.0), min(POINTS, len(line)))
     wave = tuple((round(float(p.min()), 3), round(float(p.max()), 3)) for p in pieces)
-    peak = float(np.abs(frame.astype(np.float64)).max() / full)
-    return Shown(
-        kind="wave",
-        name=name,
-        note=f"{len(frame)} samples, peak {peak:.0%} of full scale",
-        wave=wave,
-        marked=(0.0, 1.0),
-    )
+    peak = float(np.abs(frame.astype(np.float64)).max())
+    level = f"{peak / FULL_SCALE:.1%} of full scale" if frame.dtype == np.int16 else f"{peak:.3g}"
+    return Shown(kind="wave", name=name, note=f"{len(frame)} samples, peak {level}", wave=wave, marked=(0.0, 1.0))
 
 
 def _table(name: str, values: Array, scale: Scale | None) -> Shown:

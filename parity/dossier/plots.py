@@ -93,9 +93,9 @@ def histogram(name: str, shift: Shift, reference: str, candidate: str) -> str:
     for series, kind in zip(shift.series, ("reference", "candidate"), strict=False):
         parts.append(f'<path class="line l-{kind}" d="{_outline(shift.edges, series.counts, x, y)}"/>')
     if shift.mark is not None and low <= shift.mark <= high:
-        parts.append(
-            f'<line class="tick" x1="{x(shift.mark):.1f}" x2="{x(shift.mark):.1f}" y1="{TOP}" y2="{y(0):.1f}"/>'
-        )
+        at = x(shift.mark)
+        parts.append(f'<line class="tick" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{y(0):.1f}"/>')
+        parts.append(_label(min(max(at, LEFT + 40), WIDE - 50), TOP - 4, f"limit {shift.mark:g}"))
     parts += [_label(x(v), HIGH - BOTTOM + 14, figures.number(v)) for v in _ticks(low, high)]
     parts.append(_label((LEFT + WIDE - RIGHT) / 2, HIGH - 6, shift.name))
     differ = sum(shift.flips)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from html import escape
 
 from parity.dossier import decision, figures
 from parity.dossier.document import Dossier, Target
 
 ICONS = {"yes": "✅", "no": "❌", "not yet": "⏳"}
 STATUS = {"PASS": "✅", "FAIL": "❌", "ERROR": "❌", "INCONCLUSIVE": "⏳", "DEFERRED": "⏳"}
-SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~!&])")
+SPECIAL = re.compile(r"([\\`*_{}\[\]|#~!])")
 
 
 def markdown(dossier: Dossier) -> str:
@@ -21,8 +22,8 @@ def markdown(dossier: Dossier) -> str:
 
 
 def text(value: str) -> str:
-    """Text of data as Markdown shows it: special characters escaped, one line."""
-    return SPECIAL.sub(r"\\\1", " ".join(value.split()))
+    """Text of data as Markdown shows it: special characters and tags escaped, one line."""
+    return SPECIAL.sub(r"\\\1", escape(" ".join(value.split()), quote=False))
 
 
 def _answers(dossier: Dossier) -> list[str]:

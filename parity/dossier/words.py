@@ -93,7 +93,7 @@ def _how_sure(pair: Pair, task: TaskConfig) -> list[str]:
     low, high = pair.sure
     side = "source" if pair.against == "source" else "cloud"
     if task.kind == "binary_score":
-        return [f"The {side}'s scores of these lay from {low:.4g} to {high:.4g}."]
+        return [f"The {side}'s scores of these lay from {figures.number(low)} to {figures.number(high)}."]
     who = "it" if pair.differ == 1 else "all of them"
     return [f"The {side}'s confidence in {who} was at most {math.ceil(high * 100) / 100:.2f}."]
 
