@@ -129,8 +129,7 @@ def _keyed(policy: PolicyFact) -> dict[tuple[Key, int], LimitFact]:
 def _limit(key: tuple[Key, int], was: LimitFact | None, now: LimitFact | None) -> LimitChange | None:
     (metric, against, precision, by), _ = key
     name = f"{metric} against {', '.join(against)} ({', '.join(precision)}{'; by ' + ', '.join(by) if by else ''})"
-    before = None if was is None else figures.policy_limit(was)
-    after = None if now is None else figures.policy_limit(now)
+    before, after = _bounds(was, now)
     if was is None or now is None:
         return LimitChange(limit=name, before=before, after=after, direction="added" if was is None else "removed")
     if before != after or was.smallest != now.smallest:
@@ -139,6 +138,14 @@ def _limit(key: tuple[Key, int], was: LimitFact | None, now: LimitFact | None) -
     if was.why != now.why:
         return LimitChange(limit=name, before=f"“{was.why}”", after=f"“{now.why}”", direction="reworded")
     return None
+
+
+def _bounds(was: LimitFact | None, now: LimitFact | None) -> tuple[str | None, str | None]:
+    """Both bounds as text; the confidence only where it was edited."""
+    both = [None if one is None else figures.policy_limit(one) for one in (was, now)]
+    if was is not None and now is not None and was.confidence == now.confidence:
+        both = [None if text is None else text.partition(",")[0] for text in both]
+    return both[0], both[1]
 
 
 def _loosened(was: LimitFact, now: LimitFact) -> bool:

@@ -42,6 +42,8 @@ def at_least(value: float) -> str:
 
 
 def _bound(value: float, rounded: Callable[[float], int]) -> str:
+    if not math.isfinite(value):
+        return share(value)
     for digits in (2, 3, 4, 6):
         text = f"{rounded(round(value * 100 * 10**digits, 6)) / 10**digits:.{digits}f}"
         if float(text) not in (0.0, 100.0):
@@ -95,6 +97,8 @@ def in_unit(value: float, unit: str) -> str:
 
 def measured(found: FindingFact) -> str:
     """The value, and its bounds where it has any."""
+    if math.isnan(found.value):
+        return "not measured"
     value = in_unit(found.value, found.unit)
     if found.low == found.high or math.isnan(found.low) or math.isnan(found.high):
         return value

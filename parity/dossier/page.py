@@ -6,6 +6,7 @@ own policy forbids it), and nothing needs JavaScript.
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 NO_DIGEST = "none"
+CODE = re.compile(r"`([^`]+)`")
 STATUS_WORDS = {"yes": "yes", "no": "no", "not yet": "wait", "PASS": "yes", "FAIL": "no", "ERROR": "no"}
 
 
@@ -40,6 +42,7 @@ def _environment() -> Environment:
     folder = FileSystemLoader(Path(__file__).parent / "templates")
     made = Environment(loader=folder, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     made.filters |= {
+        "prose": prose,
         "share": figures.share,
         "number": figures.number,
         "sized": figures.sized,
@@ -66,6 +69,13 @@ def _safe(svg: str) -> Markup:
     from markupsafe import Markup
 
     return Markup(svg)
+
+
+def prose(text: str) -> Markup:
+    """Text of ours or of data, escaped; what stands between two backticks is set as code."""
+    from markupsafe import Markup, escape
+
+    return Markup(CODE.sub(r"<code>\1</code>", str(escape(text))))
 
 
 def alternative(shown: Shown, row_id: str, label: str | None) -> str:

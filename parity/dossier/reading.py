@@ -78,7 +78,7 @@ def _limit_behind(found: Json, metric: str, policy: Policy, precision: str) -> L
 
 def used(unit: str, sense: str, limit: float, low: float, high: float) -> float | None:
     """The share of a limit's allowance that the worse bound takes up: at most 1 is a pass. None where nothing is allowed."""
-    if math.isnan(low) or math.isnan(high) or unit == "breaches":
+    if math.isnan(low) or math.isnan(high) or unit == "breaches" or (low == -math.inf and high == math.inf):
         return None
     if unit == "share":
         return (1 - low) / (1 - limit)
@@ -141,9 +141,9 @@ def cause(folder: Path, digests: Json, model: str, target: str) -> Cause:
     """What `lockstep explain` found about this very artifact, or the command that finds it."""
     command = f"lockstep explain {model} {target}"
     if not (folder / "explain.json").is_file():
-        return Cause(missing=f"To find the cause: {command}")
+        return Cause(missing=f"To find the cause: `{command}`")
     if not fresh(folder, digests):
-        return Cause(missing=f"The cause on file is of an earlier artifact or suite; to look again: {command}")
+        return Cause(missing=f"The cause on file is of an earlier artifact or suite; to look again: `{command}`")
     document = read_json(folder / "explain.json")
     suggestion = document.get("suggestion")
     return Cause(
@@ -191,9 +191,9 @@ def selftest(folder: Path, digests: Json, model: str, target: str) -> SelfTest:
     """What `lockstep selftest` found with this very artifact, or the command that finds it."""
     command = f"lockstep selftest {model} {target}"
     if not (folder / "selftest.json").is_file():
-        return SelfTest(missing=f"The judge was not tested on this model yet. To plant faults and count: {command}")
+        return SelfTest(missing=f"The judge was not tested on this model yet. To plant faults and count: `{command}`")
     if not fresh(folder, digests):
-        return SelfTest(missing=f"What was counted is of an earlier artifact or suite. To count again: {command}")
+        return SelfTest(missing=f"What was counted is of an earlier artifact or suite. To count again: `{command}`")
     document = read_json(folder / "selftest.json")
     counts = {name: document.get(name) for name in ("planted", "must_catch", "caught", "benign", "false_alarms")}
     return SelfTest(

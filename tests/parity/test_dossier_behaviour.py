@@ -168,6 +168,35 @@ def test_where_everything_differs_the_words_stay_short(kind: str) -> None:
     assert len(found.flips) == MOST_FLIPS
 
 
+ODD = np.random.default_rng(5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "ours", "labels"),
+    [
+        ("classification", ODD.integers(0, 5, (90, 7)), ODD.integers(0, 5, (90, 7))),
+        ("classification", np.array(["cat", "dog", "eel"] * 30), np.array(["cat", "dog", "cat"] * 30)),
+        ("sequence", ODD.integers(0, 5, (90, 7)), ODD.integers(0, 5, (90, 9))),
+        ("sequence", np.array(["a b", "c d", "e"] * 30), np.array(["a b", "c", "e"] * 30)),
+        ("regression", ODD.standard_normal((90, 3)), ODD.standard_normal((90, 3))),
+        ("none", ODD.standard_normal((90, 40)), None),
+        ("embedding", ODD.standard_normal((90, 16)).astype(np.float16), ODD.integers(0, 3, 90)),
+        ("binary_score", ODD.standard_normal(90).astype(np.float16) * 100, ODD.integers(0, 2, 90).astype(bool)),
+        ("binary_score", np.full(90, 0.7), np.ones(90)),
+    ],
+)
+def test_answers_of_every_shape_can_be_compared_and_said(
+    kind: str, ours: np.ndarray, labels: np.ndarray | None
+) -> None:
+    theirs = ours.copy()
+    theirs[:5] = ours[5:10]
+    columns = {} if labels is None else {"labels": labels}
+    found, said = words_of(kind, ours, theirs, **columns)
+    assert found.n == 90
+    assert 1 <= len(said) <= 5
+    assert all(len(flip.reference) < 400 for flip in found.flips)
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [

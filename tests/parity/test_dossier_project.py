@@ -131,7 +131,7 @@ def test_a_limit_that_was_loosened_after_a_refusal_is_shown_until_a_release_goes
     facts = facts_of(project)
     assert facts.change.since is None
     (edit,) = facts.change.policy_since_judged
-    assert (edit.direction, edit.before) == ("loosened", "at least 0.999, 95% confidence")
+    assert (edit.direction, edit.before) == ("loosened", "at least 0.999")
     assert (
         "Limit loosened since the last verdict" in (project / "out" / "tiny" / "dossier" / "release.html").read_text()
     )

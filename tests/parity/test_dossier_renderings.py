@@ -178,6 +178,17 @@ def test_the_first_screen_says_each_answer_in_a_word_and_an_icon() -> None:
     assert first.count("<svg") == 1 + sum(t.stand_in is not None for t in EVERY_FATE.targets)
 
 
+def test_a_limit_that_could_not_be_measured_is_said_so_in_every_rendering() -> None:
+    nothing = {"value": float("nan"), "low": float("-inf"), "high": float("inf"), "n": 0, "used": None}
+    for unit in ("share", "points", "ratio", "dB", "floors"):
+        one = target("edge", "INCONCLUSIVE", findings=(finding("INCONCLUSIVE", unit=unit, **nothing),))
+        facts = parse(write(dossier(one)))
+        assert "not measured" in page.target(facts, facts.targets[0])
+        assert "could not be measured" in page.release(facts)
+        assert "could not be measured" in summary.markdown(facts)
+        assert "could not be measured" in junit.xml(facts)
+
+
 def test_what_was_not_looked_for_says_the_command_and_is_not_left_out() -> None:
     text = page.target(EVERY_FATE, EVERY_FATE.targets[1])
     assert "lockstep explain" in text
