@@ -10,7 +10,7 @@ LOCK := configs/toolchains/main.txt
 READY := .venv/.ready
 PIP_OPTIONS := --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help artifacts check test lint types imports ui bench clean lock install
+.PHONY: help artifacts report check test browser lint types imports ui bench clean lock install
 
 help:  ## list what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -18,10 +18,18 @@ help:  ## list what can be made
 artifacts: $(READY)  ## build, judge and publish MODEL (default fashion-cnn)
 	@$(BIN)/lockstep artifacts $(MODEL)
 
+report: $(READY)  ## write MODEL's dossier: may it be shipped, what differs, what changed
+	@$(BIN)/lockstep report $(MODEL)
+
 check: lint types imports test  ## lint, types, import rules, all tests: what CI runs
 
-test: $(READY)  ## the tests alone
+test: $(READY) browser  ## the tests alone
 	$(BIN)/pytest
+
+browser:  # the dossier's pages are opened in a real one
+	@command -v chromium chromium-browser google-chrome >/dev/null || { \
+		[ "$$(id -u)" = 0 ] || { echo "chromium not found: sudo apt-get install chromium fonts-dejavu"; exit 1; }; \
+		echo "installing chromium"; apt-get update -qq && apt-get install -y -qq chromium fonts-dejavu >/dev/null; }
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -115,7 +115,18 @@ def check(model: str, observation: Path | None, registry: str | None, as_json: b
             accept(line, observation)
         return judge_all(line)
 
-    return _walk(model, registry, as_json, station)
+    return _walk(model, registry, as_json, station, judged=True)
+
+
+@cli.command()
+@click.argument("model")
+@registry_option
+@json_option
+def report(model: str, registry: str | None, as_json: bool) -> int:
+    """Write MODEL's dossier: one page per release and per edge/cloud pair (judges what is not judged)."""
+    from parity.check import check as judge_all
+
+    return _walk(model, registry, as_json, judge_all, judged=True)
 
 
 @cli.command()
@@ -157,6 +168,23 @@ def _row_numbers(rows: str) -> list[int]:
         return [int(row) for row in rows.split(",")]
     except ValueError as error:
         raise click.BadParameter(f"found `{rows}`; expected row numbers, as 17,203", param_hint="--rows") from error
+
+
+@cli.command()
+@click.argument("model")
+@click.argument("target")
+@click.option("--seeds", default=3, type=click.IntRange(1), help="Planted graphs of each kind and size.")
+@json_option
+def selftest(model: str, target: str, seeds: int, as_json: bool) -> int:
+    """Plant defects in TARGET of MODEL and count what the gate catches, and what it cries wolf at."""
+    from parity.selftest.account import code, printed
+    from parity.selftest.station import selftest as try_the_gate
+
+    def go(line: Line) -> Answer:
+        found = try_the_gate(line, target, seeds)
+        return lambda: _say(as_json, found, printed(found)) or code(found)
+
+    return _with_line(model, None, as_json, go)
 
 
 @cli.command()
@@ -370,12 +398,20 @@ def init(name: str, origin: str, as_json: bool) -> int:
     )
 
 
-def _walk(model: str, registry: str | None, as_json: bool, station: Callable[[Line], list[Outcome]]) -> int:
-    """Bring a model to a station, and say what came of it."""
+def _walk(
+    model: str,
+    registry: str | None,
+    as_json: bool,
+    station: Callable[[Line], list[Outcome]],
+    *,
+    judged: bool = False,
+) -> int:
+    """Bring a model to a station, and say what came of it; of what was judged there is a dossier."""
 
     def go(line: Line) -> Answer:
         outcomes = station(line)
-        return _ended(line, outcomes, _code(line, outcomes), as_json)
+        dossier = _dossier(line, outcomes, registry) if judged else None
+        return _ended(line, outcomes, _code(line, outcomes), as_json, dossier=dossier)
 
     return _with_line(model, registry, as_json, go)
 
@@ -412,18 +448,25 @@ def _publish(
     `trusting`: a version that a server lists counts as whole, for a run that has nothing to do; else all is read back.
     """
     from compile.errors import PASSED
+    from registry.dossier import fit_release
     from registry.publish import Published, published
     from registry.publish import publish as put
     from registry.release import assemble
 
-    code = _code(line, outcomes)
+    code, dossier = _code(line, outcomes), _dossier(line, outcomes, registry)
     if code != PASSED:
-        return _ended(line, outcomes, code, as_json)
+        return _ended(line, outcomes, code, as_json, dossier=dossier)
     location = _location(line.project, registry)
-    release = assemble(line, outcomes)
+    release = fit_release(line, outcomes) or assemble(line, outcomes)
     version = published(location, release) if trusting else None
-    done = Published(version) if version is not None else put(location, release, repair=repair)
-    return _ended(line, outcomes, code, as_json, published=done, location=location)
+    done = Published(version) if version is not None else put(location, release, dossier=dossier, repair=repair)
+    return _ended(line, outcomes, code, as_json, published=done, location=location, dossier=dossier)
+
+
+def _dossier(line: Line, outcomes: list[Outcome], registry: str | None) -> Path:
+    from registry.dossier import dossier
+
+    return dossier(line, outcomes, _location(line.project, registry))
 
 
 def _ended(line: Line, outcomes: list[Outcome], code: int, as_json: bool, **release: Any) -> Answer:

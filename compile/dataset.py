@@ -46,7 +46,7 @@ def read(project: Project, config: ModelFile, data: DataConfig, part: str) -> tu
     preprocess = user_code.function(config.preprocess, "preprocess") if config.preprocess else None
     batches: list[Batch] = []
     columns: list[Batch] = []
-    for raw in _raw(project, data, part):
+    for raw in raw_batches(project, data, part):
         inputs = preprocess({k: v for k, v in raw.items() if k not in RESERVED}) if preprocess else raw
         batch = {name: _input(inputs, name, part) for name in names}
         rows = check(config.signature.data_inputs, batch, f"{part} batch {len(batches)}", config.signature.axes)
@@ -174,7 +174,8 @@ def _shape_fits(shape: tuple[int, ...], expected: tuple[int | str, ...]) -> bool
     )
 
 
-def _raw(project: Project, data: DataConfig, part: str) -> Iterator[Batch]:
+def raw_batches(project: Project, data: DataConfig, part: str) -> Iterator[Batch]:
+    """The batches as the data file or the data function gives them, before `preprocess`."""
     if data.npz is not None:
         yield load_npz(project.root / data.npz, part)
     else:

@@ -69,10 +69,15 @@ def read_explained(line: Line, name: str) -> Explained | None:
     return Explained(folder, json.loads((folder / DOCUMENT).read_text()))
 
 
-def failover(status: str, explained: Explained | None) -> tuple[bool, str]:
-    """Whether a target may stand in for the cloud, and why: judged PASS, and what still differs is explained."""
+def failover(status: str, explained: Explained | None, *, equal: bool = False) -> tuple[bool, str]:
+    """Whether a target may stand in for the cloud, and why: judged PASS, and what still differs is explained.
+
+    `equal`: it was shown to answer as the source does but for the noise floor, so that there is nothing to explain.
+    """
     if status != Status.PASS:
         return False, f"its verdict is {status}"
+    if equal:
+        return True, "every answer of the suite is the source's, within the noise floor of float32"
     if explained is None:
         return False, "what differs from the source was not explained yet (`lockstep explain`)"
     if not explained.explained:
@@ -88,6 +93,7 @@ def _flags(artifact: Path | None, observation: Path | None) -> str:
 def _inputs(line: Line, name: str, target: TargetFile, question: Found) -> dict[str, str]:
     inputs = {
         "what is explained": question.digest,
+        "artifact": build.artifact_digest(build.artifact(line, name)),
         "source": observe.source(line).digest,
         "suite": build.data(line, "suite").digest,
         f"{target.dialect} graph": build.graph(line, target.dialect).digest,

@@ -122,7 +122,9 @@ def limited(limit: Limit, scene: measure.Scene, policy: Policy) -> Iterator[Find
             sense, bound = limit.sense, limit.threshold
             status = decide(measured, sense, bound)
             sentence = said(name, against, measured, sense, bound, status)
-            yield Finding(name, against, status, sense, bound, measured, sentence, limit.why, limit.confidence)
+            yield Finding(
+                name, against, status, sense, bound, measured, sentence, limit.metric, limit.why, limit.confidence
+            )
 
 
 def unseen(limit: Limit, config: ModelFile) -> Finding:
@@ -133,7 +135,16 @@ def unseen(limit: Limit, config: ModelFile) -> Finding:
         "one that can next in `baseline`, or bring an observation (`lockstep bundle`)"
     )
     return Finding(
-        limit.metric, "baseline", Status.INCONCLUSIVE, limit.sense, limit.threshold, anything, sentence, limit.why
+        limit.metric,
+        "baseline",
+        Status.INCONCLUSIVE,
+        limit.sense,
+        limit.threshold,
+        anything,
+        sentence,
+        limit.metric,
+        limit.why,
+        limit.confidence,
     )
 
 

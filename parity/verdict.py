@@ -48,7 +48,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One limit met by one measurement."""
+    """One limit met by one measurement. `metric` is what was measured, in words; `of` the policy's name of it."""
 
     metric: str
     against: str
@@ -57,6 +57,7 @@ class Finding:
     limit: float
     measured: Measured
     sentence: str
+    of: str = ""
     why: str = ""
     confidence: float | None = None
 

@@ -16,6 +16,7 @@ from compile.errors import PASSED
 from compile.line import Line
 from parity import report
 from parity.check import Outcome
+from parity.dossier import RELEASE_PAGE
 from registry.location import Location
 from registry.publish import Published
 
@@ -31,6 +32,7 @@ class Ending:
     code: int
     published: Published | None = None
     location: Location | None = None
+    dossier: Path | None = None
 
     def document(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -49,6 +51,7 @@ class Ending:
             "ran": self.line.ran,
             "targets": [report.document(o) for o in self.outcomes],
             "release": facts,
+            "dossier": None if self.dossier is None else str(self.dossier),
             "exit": self.code,
         }
 
@@ -69,7 +72,7 @@ def say(ending: Ending, as_json: bool) -> int:
             console.print(complaint, markup=False)
     for edit in report.edits(ending.outcomes):
         console.print(f"\npolicy edited after a verdict existed: {edit}", markup=False)
-    for text in _closing(ending):
+    for text in (*_closing(ending), *_where(ending)):
         console.print(text, markup=False)
     return ending.code
 
@@ -97,6 +100,11 @@ def _closing(ending: Ending) -> list[str]:
         f"  {me} pull {name}@{version} --target {edge} --to pulled/{name}{there}",
         f"  {me} verify pulled/{name} --run",
     ]
+
+
+def _where(ending: Ending) -> list[str]:
+    """Where the dossier lies, said last: it is what a person opens next."""
+    return [] if ending.dossier is None else ["", f"dossier: {os.path.relpath(ending.dossier / RELEASE_PAGE)}"]
 
 
 def _advice(ending: Ending) -> list[str]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compile.errors import LockstepError, ToolchainError
-from registry import manifest, stored
+from registry import manifest, stored, tracking
 from registry.embedded import EXPERIMENT_PREFIX, Embedded, is_unmade
 from registry.location import DATABASE, Location
 from registry.manifest import Entry
@@ -55,8 +55,8 @@ def published(location: Location, release: Release) -> Version | None:
     return found
 
 
-def publish(location: Location, release: Release, *, repair: bool = False) -> Published:
-    """Make sure the registry holds this release, whole; gives its version."""
+def publish(location: Location, release: Release, *, dossier: Path | None = None, repair: bool = False) -> Published:
+    """Make sure the registry holds this release, whole, with its `dossier` beside it; gives its version."""
     with _one_at_a_time(location):
         registry = open_registry(location)
         found = stored.find(registry, release.name, release.digest)
@@ -67,10 +67,12 @@ def publish(location: Location, release: Release, *, repair: bool = False) -> Pu
             except LockstepError:  # a changed file, or one that a server no longer has
                 if not repair:
                     raise
-        return _commit(location, registry, release, found)
+        return _commit(location, registry, release, dossier, found)
 
 
-def _commit(location: Location, registry: Registry, release: Release, found: Version | None) -> Published:
+def _commit(
+    location: Location, registry: Registry, release: Release, dossier: Path | None, found: Version | None
+) -> Published:
     from mlflow.exceptions import MlflowException
 
     try:
@@ -78,6 +80,8 @@ def _commit(location: Location, registry: Registry, release: Release, found: Ver
         with redirect_stdout(sys.stderr):  # MLflow greets on stdout, which is ours for one JSON document
             run_id, source = _run_for(client, location, release)
             _upload(client, registry, run_id, source, release)
+            if dossier is not None:
+                tracking.record(client, run_id, dossier)
             if found is None:
                 _create(client, release, run_id, source)
     except MlflowException as error:

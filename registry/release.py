@@ -21,6 +21,7 @@ from compile.line import Line, own_code
 from compile.step import Step
 from parity import observe
 from parity.check import Outcome
+from parity.explain import failover, read_explained
 from parity.policy import Policy, load_policy
 from parity.report import complaints
 from parity.verdict import Status
@@ -142,6 +143,7 @@ def _target(line: Line, outcome: Outcome, files: Path, evidence: Path) -> dict[s
         "reproducible": target.reproducible,
         "reason": target.reason,
         "verdict": _verdict(outcome.verdict),
+        "failover": stand_in(line, outcome),
         "files": manifest.files_of(files, outcome.name),
     }
 
@@ -155,6 +157,15 @@ def _verdict(verdict: Any) -> dict[str, Any]:
     ]
     baseline = {k: verdict["baseline"][k] for k in ("wanted", "used")}
     return {"status": verdict["status"], "why": verdict["why"], "baseline": baseline, "findings": findings}
+
+
+def stand_in(line: Line, outcome: Outcome) -> dict[str, Any]:
+    """Whether the target may stand in for the cloud, or fail over to it: what differs has to be explained."""
+    findings = outcome.verdict["findings"]
+    floats = [f for f in findings if f["of"] == "float_error"]
+    equal = bool(floats) and all(f["status"] == Status.PASS for f in floats)
+    fit, why = failover(outcome.status, read_explained(line, outcome.name), equal=equal)
+    return {"fit": fit, "why": why}
 
 
 def source_digest(line: Line) -> str:

@@ -8,9 +8,9 @@ from compile.errors import ConfigError, IntegrityError
 from compile.line import Line, WouldRun
 from compile.step import RECORD, read_record
 from parity.check import Outcome, check
+from registry.dossier import dossier, fit_release
 from registry.location import Location
 from registry.publish import published
-from registry.release import assemble
 
 FIRST_RUN = {"not built yet": "its first run"}
 Reasons = dict[str, list[str]]
@@ -35,7 +35,10 @@ def why(line: Line, location: Location) -> Why:
     wrong = None
     if not line.reasons:
         try:
-            wrong = None if published(location, assemble(line, outcomes)) else f"not published to {location} yet"
+            release = fit_release(line, outcomes)
+            dossier(line, outcomes, location)
+            if release is not None:
+                wrong = None if published(location, release) else f"not published to {location} yet"
         except IntegrityError as error:
             wrong = str(error)
         except (WouldRun, ConfigError):

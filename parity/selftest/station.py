@@ -18,15 +18,16 @@ from typing import Any
 from compile import build, digest, toolchain
 from compile.build import Made
 from compile.config import TargetFile, load_target
-from compile.errors import ConfigError, IntegrityError, ToolchainError
+from compile.errors import ConfigError, IntegrityError, ToolchainError, nearest
 from compile.line import Line, own_code
 from compile.project import GRAPH_FILE
 from compile.step import Step
 from parity import bundle, observe
-from parity.check import Outcome
+from parity.check import Outcome, verdict
 from parity.selftest.plant import Planted, rebatch, write_inputs
 from parity.verdict import Status
 
+DOCUMENT = "selftest.json"
 SEEDS = 3
 DRAWS = 80
 """On so many drawn suites each benign variant is judged."""
@@ -73,18 +74,19 @@ class Work:
         return folder / "outputs"
 
 
-def selftest(line: Line, outcome: Outcome, seeds: int = SEEDS) -> Made:
+def selftest(line: Line, name: str, seeds: int = SEEDS) -> dict[str, Any]:
     """Plant, try and count; ConfigError where the target has not passed: of a gate that says no anyway nothing is learnt."""
-    name = outcome.name
+    uses = {use.name: use for use in line.config.uses}
+    if name not in uses:
+        at = f"configs/models/{line.model}.yaml"
+        raise ConfigError(f"{at}: `{name}` is not one of its targets: {', '.join(uses)}{nearest(name, uses)}")
+    outcome = verdict(line, uses[name])
     if outcome.status != Status.PASS or outcome.built is None:
         raise ConfigError(f"selftest: {name} is {outcome.status}; the gate is tested on an artifact that it passes")
     target = load_target(line.project, name)
-    parts = [build.data(line, part) for part in ("suite", "pool") if line.config.data(part) is not None]
+    parts = {part: build.data(line, part) for part in ("suite", "pool") if line.config.data(part) is not None}
     inputs = {
-        **{
-            f"{part} ({place})": part_made.digest
-            for place, (part, part_made) in enumerate(zip(("suite", "pool"), parts, strict=False))
-        },
+        **{part: made.digest for part, made in parts.items()},
         "artifact": build.artifact_digest(outcome.built),
         "policy": outcome.verdict["digests"]["policy"],
         "target config": target.digest,
@@ -94,9 +96,11 @@ def selftest(line: Line, outcome: Outcome, seeds: int = SEEDS) -> Made:
     step = Step(f"targets/{name}/selftest", line.out / "targets" / name / "selftest", inputs)
 
     def run(folder: Path, what: str) -> tuple[Path, dict[str, str]]:
-        return _run(Work(line, name, folder, target, what), [part.folder for part in parts], outcome, seeds)
+        return _run(Work(line, name, folder, target, what), [made.folder for made in parts.values()], outcome, seeds)
 
-    return build.made_of(step, line.keep(step, name, run))
+    line.keep(step, name, run)
+    found: dict[str, Any] = json.loads((step.folder / DOCUMENT).read_text())
+    return found
 
 
 def _run(work: Work, parts: list[Path], outcome: Outcome, seeds: int) -> tuple[Path, dict[str, str]]:
@@ -119,7 +123,7 @@ def _run(work: Work, parts: list[Path], outcome: Outcome, seeds: int) -> tuple[P
         "seeds": ANSWER_SEEDS,
     }
     made, read = line.child(_sub(folder, "trying"), work.what, "parity.selftest.trial:judge", arguments)
-    _add_integrity(work, made / "selftest.json")
+    _add_integrity(work, made / DOCUMENT)
     return made, read
 
 

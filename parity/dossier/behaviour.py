@@ -1,0 +1,253 @@
+"""Two producers' answers on the same rows -> what differs, how much, where, and in which direction.
+
+Arrays in, facts out; pure. The figures are counted here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compile.config import TaskConfig
+from parity import estimate
+from parity.answers import agree, correct, nearest
+from parity.dossier.document import Confusion, Flip, Pair, Series, Shift, SliceFact
+from parity.dossier.sureness import Sureness, sureness
+from parity.rows import codes
+from parity.slices import Slice, cut_columns, slices
+from parity.statistics import Interval
+
+Array = NDArray[Any]
+CONFIDENCE = 0.95
+MOST_FLIPS = 12
+MOST_KINDS = 12
+BINS = 20
+RULE = "the kinds of difference in turn, the most frequent first; within each the largest {drift} first"
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What one producer said on the suite, in observed order."""
+
+    answers: Array
+    scores: Array | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """The suite's side of a comparison: the task, the columns, how classes are called, and the smallest slice."""
+
+    task: TaskConfig
+    columns: Mapping[str, Array]
+    names: Mapping[str, str]
+    smallest: int
+
+    def of_rows(self, column: str) -> Array | None:
+        """A column in observed order."""
+        return self.columns[column][self.columns["row"]] if column in self.columns else None
+
+    @property
+    def copies(self) -> NDArray[np.bool_]:
+        """Rows that repeat an earlier one: they are not counted."""
+        found = self.of_rows("copy")
+        return np.zeros(len(self.columns["row"]), bool) if found is None else found.astype(bool)
+
+
+def compare(
+    stage: Stage,
+    against: Literal["source", "baseline"],
+    other: str,
+    reference: Said,
+    candidate: Said,
+    given: tuple[SliceFact, ...] | None = None,
+) -> Pair:
+    """Everything that a page says of a pair; `given` are the slices that the verdict lists itself."""
+    same = agree(stage.task, reference.answers, candidate.answers) | stage.copies
+    n, differ = int((~stage.copies).sum()), int((~same).sum())
+    alike = _share(stage, same, ~stage.copies)
+    sure = sureness(stage.task, (reference.answers, candidate.answers), (reference.scores, candidate.scores))
+    texts = tuple(as_words(stage, reference.answers, one.answers) for one in (reference, candidate))
+    right = _right(stage, reference.answers, candidate.answers)
+    parts = given if given is not None else slice_facts(stage, same)
+    kinds = [(texts[0][i], texts[1][i]) for i in map(int, np.flatnonzero(~same))]
+    groups = stage.columns.get("group")
+    return Pair(
+        against=against,
+        other=other,
+        n=n,
+        differ=differ,
+        share=1 - alike.value,
+        low=1 - alike.high,
+        high=1 - alike.low,
+        agree=alike.value,
+        agree_low=alike.low,
+        groups=None if groups is None else len(np.unique(groups)),
+        lost=None if right is None else int((right[0] & ~right[1]).sum()),
+        gained=None if right is None else int((~right[0] & right[1]).sum()),
+        sure=_span(sure, same),
+        sure_name=sure.name,
+        confusion=tuple(Confusion(reference=a, candidate=b, count=c) for (a, b), c in _counted(kinds)),
+        slices=tuple(sorted(parts, key=lambda part: (part.value, part.low))[:MOST_KINDS]),
+        slices_total=len(parts),
+        shift=shift(stage.task, sure, same),
+        flips=tuple(_flip(stage, i, texts, sure, right) for i in chosen(same, sure.drift, texts)),
+        rule=RULE.format(drift=sure.drift_name),
+    )
+
+
+def _share(stage: Stage, same: NDArray[np.bool_], rows: NDArray[np.bool_]) -> Interval:
+    """The share of these rows that hold, bounded as the judge bounds it: over groups where rows are grouped."""
+    groups = stage.of_rows("group")
+    unit = None if groups is None else codes(groups[rows])
+    found = estimate.share(same[rows], unit, CONFIDENCE)(int(rows.sum())).interval
+    return Interval(found.value, max(found.low, 0.0), min(found.high, 1.0))
+
+
+def _counted(kinds: Sequence[tuple[str, str]]) -> list[tuple[tuple[str, str], int]]:
+    """Kinds of difference with their counts, the most frequent first."""
+    return sorted(Counter(kinds).items(), key=lambda item: (-item[1], item[0]))
+
+
+def chosen(same: NDArray[np.bool_], drift: Array, texts: Sequence[Sequence[str]]) -> list[int]:
+    """The rows that are shown: of each kind of difference in turn the largest drift, the most frequent kind first."""
+    queues: dict[tuple[str, str], list[int]] = {}
+    for i in sorted(np.flatnonzero(~same).tolist(), key=lambda i: (-drift[i], i)):
+        queues.setdefault((texts[0][i], texts[1][i]), []).append(i)
+    order = sorted(queues, key=lambda kind: (-len(queues[kind]), kind))
+    found: list[int] = []
+    while len(found) < MOST_FLIPS and any(queues.values()):
+        found += [queues[kind].pop(0) for kind in order if queues[kind]]
+    return found[:MOST_FLIPS]
+
+
+def as_words(stage: Stage, reference: Array, found: Array) -> list[str]:
+    """Each answer as a person says it; `reference` is the gallery that embeddings are looked up in."""
+    task = stage.task
+    match task.kind:
+        case "binary_score":
+            sides = (f"below {task.threshold:g}", f"at or above {task.threshold:g}")
+            return [sides[int(score >= task.threshold)] for score in found]
+        case "embedding":
+            ids = stage.of_rows("id")
+            near = nearest(found, reference)[:, 0]
+            return [f"nearest to {i if ids is None else ids[i]}" for i in near]
+        case _:
+            return [_answer(stage, one) for one in found]
+
+
+def _answer(stage: Stage, one: Array) -> str:
+    parts = np.atleast_1d(one)
+    if parts.dtype.kind == "f":
+        text = ", ".join(f"{v:.4g}" for v in parts[:6])
+    else:
+        text = " ".join(stage.names.get(str(v), str(v)) for v in parts[:24])
+    return text + (" …" if len(parts) > (6 if parts.dtype.kind == "f" else 24) else "")
+
+
+def class_names(columns: Mapping[str, Array]) -> dict[str, str]:
+    """Label -> name, from a column of words that maps one to one to the labels; `class_name` before any other."""
+    labels = columns.get("labels")
+    if labels is None or labels.ndim != 1 or labels.dtype.kind not in "iub":
+        return {}
+    words = [name for name, column in columns.items() if column.dtype.kind in "US" and name not in ("id", "group")]
+    for name in sorted(words, key=lambda name: (name != "class_name", name)):
+        pairs = {(str(label), str(word)) for label, word in zip(labels, columns[name], strict=True)}
+        if len(pairs) > 1 and len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs}):
+            return dict(sorted(pairs))
+    return {}
+
+
+def slice_facts(stage: Stage, same: NDArray[np.bool_]) -> tuple[SliceFact, ...]:
+    """Agreement in every slice that rows have, each with bounds of its own."""
+    found = []
+    columns = {name: values[stage.columns["row"]] for name, values in stage.columns.items() if name != "row"}
+    for part in _distinct(slices(cut_columns(columns, None), (), stage.smallest)):
+        rows = part.rows & ~stage.copies
+        if not rows.any():
+            continue
+        differ, bounds = int((~same[rows]).sum()), _share(stage, same, rows)
+        found.append(
+            SliceFact(name=part.name, n=part.size, differ=differ, value=bounds.value, low=bounds.low, high=bounds.high)
+        )
+    return tuple(found)
+
+
+def _distinct(parts: Sequence[Slice]) -> list[Slice]:
+    """Slices of the same rows are shown once, under the later name: words for classes come after their numbers."""
+    return list({part.rows.tobytes(): part for part in parts}.values())
+
+
+def _right(stage: Stage, reference: Array, candidate: Array) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
+    labels = stage.of_rows("labels")
+    if labels is None:
+        return None
+    ours, theirs = correct(stage.task, reference, labels), correct(stage.task, candidate, labels)
+    return None if ours is None or theirs is None else (ours, theirs)
+
+
+def _span(sure: Sureness, same: NDArray[np.bool_]) -> tuple[float, float] | None:
+    """The reference's lowest and highest confidence or score among the rows that differ."""
+    if sure.reference is None or same.all():
+        return None
+    found = sure.reference[~same]
+    return float(found.min()), float(found.max())
+
+
+def shift(task: TaskConfig, sure: Sureness, same: NDArray[np.bool_]) -> Shift | None:
+    """Confidence or score of both sides (else the drift alone) in equal bins, and how far rows moved."""
+    if not np.isfinite(sure.drift).all():
+        return None
+    sides = [("reference", sure.reference), ("candidate", sure.candidate)]
+    lines = [(name, values) for name, values in sides if values is not None] or [(sure.drift_name, sure.drift)]
+    edges = _edges(sure, np.concatenate([values for _, values in lines]))
+    moved = np.abs(sure.drift)
+    mark = {"binary_score": task.threshold, "regression": task.tolerance, "none": task.tolerance}.get(task.kind)
+    return Shift(
+        name=sure.name or sure.drift_name,
+        edges=tuple(float(edge) for edge in edges),
+        series=tuple(Series(name=name, counts=_counts(values, edges)) for name, values in lines),
+        flips=_counts(lines[0][1][~same], edges),
+        mark=mark,
+        median=float(np.median(moved)),
+        p99=float(np.percentile(moved, 99)),
+        largest=float(moved.max()),
+    )
+
+
+def _edges(sure: Sureness, values: Array) -> Array:
+    """20 bins from 0 to 1 where all lie there; else over the middle 99 % of the values, the last bins open."""
+    if sure.name and values.min() >= 0 and values.max() <= 1:
+        return np.linspace(0, 1, BINS + 1)
+    low, high = np.percentile(values, (0.5, 99.5))
+    return np.linspace(low, high if high > low else low + 1, BINS + 1)
+
+
+def _counts(values: Array, edges: Array) -> tuple[int, ...]:
+    return tuple(int(c) for c in np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0])
+
+
+def _flip(
+    stage: Stage,
+    i: int,
+    texts: Sequence[Sequence[str]],
+    sure: Sureness,
+    right: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None,
+) -> Flip:
+    ids, labels = stage.of_rows("id"), stage.of_rows("labels")
+    row = int(stage.columns["row"][i])
+    return Flip(
+        row=row,
+        id=str(row if ids is None else ids[i]),
+        label=None if labels is None else _answer(stage, labels[i]),
+        reference=texts[0][i],
+        candidate=texts[1][i],
+        reference_sure=None if sure.reference is None else float(sure.reference[i]),
+        candidate_sure=None if sure.candidate is None else float(sure.candidate[i]),
+        drift=float(sure.drift[i]),
+        right=None if right is None else (bool(right[0][i]), bool(right[1][i])),
+    )

@@ -1,0 +1,180 @@
+"""What changed since the last release, and which limits were edited since the last verdict.
+
+Two dossiers in, the differences out; pure. The rule: a limit that was edited is always named, old and new, whichever way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from parity.dossier import figures
+from parity.dossier.document import Change, Dossier, LimitChange, LimitFact, PolicyFact, Target, TargetChange
+
+Key = tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """The last release: its name and its facts, or why they could not be read; nothing at all for a first release."""
+
+    version: str | None = None
+    facts: Dossier | None = None
+    unread: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """What is compared with it."""
+
+    source_digest: str
+    suite_digest: str | None
+    policy: PolicyFact
+    judged_before: PolicyFact | None
+    targets: tuple[Target, ...]
+
+
+def changed(before: Before, now: Now) -> Change:
+    """Every difference that a release engineer asks for."""
+    judged = () if now.judged_before is None else limits_changed(now.judged_before, now.policy)
+    old = before.facts
+    if old is None:
+        unread = before.unread
+        first = f"{before.version} is there, but {unread}" if unread else "First release: nothing was published before."
+        return Change(
+            since=before.version, digest=None, unread=unread, source=None, suite=None, policy=(), targets=(),
+            policy_since_judged=judged, sentences=(first, *_edited(judged, "the last verdict")),
+        )  # fmt: skip
+    limits = limits_changed(old.policy, now.policy)
+    targets = _targets(old, now.targets)
+    source, suite = old.source_digest != now.source_digest, old.suite_digest != now.suite_digest
+    return Change(
+        since=before.version,
+        digest=old.release_digest,
+        unread=None,
+        source=source,
+        suite=suite,
+        policy=limits,
+        policy_since_judged=judged,
+        targets=targets,
+        sentences=(
+            *_inputs(source, suite),
+            *_edited(limits, str(before.version)),
+            *_edited(judged, "the last verdict"),
+            *_outcomes(targets),
+        ),
+    )
+
+
+def _inputs(source: bool, suite: bool) -> list[str]:
+    words = {
+        (False, False): "The source model and the suite are the same.",
+        (True, False): "The source model is another one; the suite is the same.",
+        (
+            False,
+            True,
+        ): "The suite is another one: figures then and now are of other rows. The source model is the same.",
+        (True, True): "The source model and the suite are others: figures then and now are of other rows.",
+    }
+    return [words[source, suite]]
+
+
+def _edited(limits: Sequence[LimitChange], since: str) -> list[str]:
+    return [
+        f"Limit {one.direction} since {since}: {one.limit}: {one.before or 'none'} → {one.after or 'none'}."
+        for one in limits
+    ]
+
+
+def _outcomes(targets: Sequence[TargetChange]) -> list[str]:
+    found = []
+    for one in targets:
+        if one.artifact in ("added", "removed"):
+            found.append(f"{one.name} is {'new' if one.artifact == 'added' else 'no longer a target'}.")
+        elif one.status[0] != one.status[1]:
+            found.append(f"{one.name}: {one.status[0]} → {one.status[1]}.")
+        if None not in one.differ and one.differ[0] != one.differ[1]:
+            found.append(
+                f"{one.name}: answers that differ from the source: {one.differ[0]:,} of {one.rows[0]:,} → "
+                f"{one.differ[1]:,} of {one.rows[1]:,}."
+            )
+    return found or ["Every target has the status it had, and as many answers that differ."]
+
+
+def limits_changed(old: PolicyFact, new: PolicyFact) -> tuple[LimitChange, ...]:
+    """Limits matched by metric, sides, precisions and columns; what has no match was added or removed."""
+    was, now = _keyed(old), _keyed(new)
+    found = [_limit(key, was.get(key), now.get(key)) for key in dict.fromkeys((*was, *now))]
+    for what, one, other in (
+        ("allow_deferred", old.allow_deferred, new.allow_deferred),
+        ("goal", (old.goal or "speed",), (new.goal or "speed",)),
+    ):
+        if one != other:
+            looser = "tightened" if set(other) < set(one) else "loosened"
+            found.append(
+                LimitChange(limit=what, before=", ".join(one), after=", ".join(other), direction=looser)  # type: ignore[arg-type]
+            )
+    return tuple(one for one in found if one is not None)
+
+
+def _keyed(policy: PolicyFact) -> dict[tuple[Key, int], LimitFact]:
+    """Two limits of the same key are told apart by their order."""
+    found: dict[tuple[Key, int], LimitFact] = {}
+    for one in policy.limits:
+        key: Key = (one.metric, one.against, one.precision, one.by)
+        found[key, sum(1 for k, _ in found if k == key)] = one
+    return found
+
+
+def _limit(key: tuple[Key, int], was: LimitFact | None, now: LimitFact | None) -> LimitChange | None:
+    (metric, against, precision, by), _ = key
+    name = f"{metric} against {', '.join(against)} ({', '.join(precision)}{'; by ' + ', '.join(by) if by else ''})"
+    before, after = _bounds(was, now)
+    if was is None or now is None:
+        return LimitChange(limit=name, before=before, after=after, direction="added" if was is None else "removed")
+    if before != after or was.smallest != now.smallest:
+        looser = _loosened(was, now)
+        return LimitChange(limit=name, before=before, after=after, direction="loosened" if looser else "tightened")
+    if was.why != now.why:
+        return LimitChange(limit=name, before=f"“{was.why}”", after=f"“{now.why}”", direction="reworded")
+    return None
+
+
+def _bounds(was: LimitFact | None, now: LimitFact | None) -> tuple[str | None, str | None]:
+    """Both bounds as text; the confidence only where it was edited."""
+    both = [None if one is None else figures.policy_limit(one) for one in (was, now)]
+    if was is not None and now is not None and was.confidence == now.confidence:
+        both = [None if text is None else text.partition(",")[0] for text in both]
+    return both[0], both[1]
+
+
+def _loosened(was: LimitFact, now: LimitFact) -> bool:
+    """Whether more is allowed than before; another kind of bound counts as loosened, for nobody can say it is not."""
+    if was.kind != now.kind or was.confidence > now.confidence or was.smallest < now.smallest:
+        return True
+    return now.bound < was.bound if was.kind == "at_least" else now.bound > was.bound
+
+
+def _targets(old: Dossier, targets: Sequence[Target]) -> tuple[TargetChange, ...]:
+    names = dict.fromkeys((*(t.name for t in targets), *(t.name for t in old.targets)))
+    here = {target.name: target for target in targets}
+    return tuple(_target(name, old.target(name), here.get(name)) for name in names)
+
+
+def _target(name: str, was: Target | None, now: Target | None) -> TargetChange:
+    one, other = (None if t is None else t.pair("source") for t in (was, now))
+    if was is None or now is None:
+        artifact = "added" if was is None else "removed"
+    elif was.artifact is None or now.artifact is None:
+        artifact = "unknown"
+    else:
+        artifact = "same" if was.artifact == now.artifact else "other"
+    return TargetChange(
+        name=name,
+        artifact=artifact,  # type: ignore[arg-type]
+        status=(None if was is None else was.status, None if now is None else now.status),
+        differ=(None if one is None else one.differ, None if other is None else other.differ),
+        rows=(None if one is None else one.n, None if other is None else other.n),
+        size_bytes=(None if was is None else was.size_bytes, None if now is None else now.size_bytes),
+        p50_s=tuple(None if t is None or t.speed is None else t.speed.p50_s for t in (was, now)),  # type: ignore[arg-type]
+    )

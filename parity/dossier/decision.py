@@ -1,0 +1,123 @@
+"""The two answers of the first screen: may this be shipped, and may the edge stand in for the cloud.
+
+Facts in, an answer with its reason out; pure. It decides nothing that the verdicts did not: shipping is what the exit code
+says, and standing in asks in addition for a cloud side that was seen and, where answers differ, for a cause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from compile.errors import PASSED, TOOLCHAIN, UNDECIDED
+from parity.dossier import figures
+from parity.dossier.document import Answer, FindingFact, Target
+from parity.exit_code import ORDER, of_status
+
+BAD = ("FAIL", "INCONCLUSIVE")
+
+
+def exit_code(targets: Sequence[Target]) -> int:
+    """The code of the run: the first of 2, 3, 1, 4, 0 that a required target gives."""
+    codes = {code_of(target) for target in targets if target.required} | {PASSED}
+    return next(code for code in ORDER if code in codes)
+
+
+def code_of(target: Target) -> int:
+    return of_status(target.status, target.deferral_allowed)
+
+
+def ship(targets: Sequence[Target]) -> Answer:
+    """May this be shipped?"""
+    code = exit_code(targets)
+    stopping = [target for target in targets if target.required and code_of(target) == code]
+    if code == PASSED:
+        return _fit(targets)
+    first, more = stopping[0], len(stopping) - 1
+    also = f" ({more} more: {', '.join(t.name for t in stopping[1:])})" if more else ""
+    if code == UNDECIDED:
+        return Answer(word="not yet", sentence=f"{first.name} is undecided{also}: {reason(first)}")
+    verb = "could not be built or run" if code == TOOLCHAIN else "fails"
+    return Answer(word="no", sentence=f"{first.name} {verb}{also}: {reason(first)}")
+
+
+def _fit(targets: Sequence[Target]) -> Answer:
+    going = [target for target in targets if code_of(target) == PASSED]
+    if not going:
+        return Answer(word="no", sentence="No target is fit, so there is nothing to ship.")
+    waiting = [target.name for target in going if target.status == "DEFERRED"]
+    passed = len(going) - len(waiting)
+    parts = [f"{passed} of {len(targets)} targets {'passes' if passed == 1 else 'pass'} every limit"]
+    nearest = closest(going)
+    if nearest is not None:
+        target, found = nearest
+        parts.append(f"Closest to its limit: {target.name} with {figures.brief(found)}")
+    if waiting:
+        more = f" and {len(waiting) - 1} more go" if len(waiting) > 1 else " goes"
+        parts.append(f"{waiting[0]}{more} out unjudged, as the policy allows")
+    out = [target.name for target in targets if target not in going]
+    if out:
+        parts.append(f"{', '.join(out)} {'is' if len(out) == 1 else 'are'} left out, as the config allows")
+    return Answer(word="yes", sentence=". ".join(parts) + ".")
+
+
+def closest(targets: Sequence[Target]) -> tuple[Target, FindingFact] | None:
+    """The finding that takes up most of what its limit allows."""
+    found = [(target, one) for target in targets for one in target.findings if one.used is not None]
+    return max(found, key=lambda pair: pair[1].used or 0.0, default=None)
+
+
+def reason(target: Target) -> str:
+    """Why a target does not pass: its error, why it waits, or the finding that decides."""
+    decider = deciding(target)
+    if decider is None:
+        return (target.why or "nothing was judged").splitlines()[0]
+    needed = ""
+    if decider.status == "INCONCLUSIVE" and decider.needed is not None:
+        needed = f", which about {decider.needed:,} fresh rows would decide"
+    return figures.said(decider) + needed + "."
+
+
+def deciding(target: Target) -> FindingFact | None:
+    """The finding that gives a target its status: of several the one furthest beyond its limit, a broken law first."""
+    found = [one for one in target.findings if one.status == target.status and one.status in BAD]
+    return max(found, key=lambda one: (one.used is None, one.used or 0.0), default=None)
+
+
+def stand_in(target: Target) -> Answer:
+    """May this edge target stand in for the cloud?"""
+    if target.status != "PASS":
+        word = "not yet" if code_of(target) == UNDECIDED or target.status == "DEFERRED" else "no"
+        return Answer(word=word if word == "no" else "not yet", sentence=_capital(reason(target)))  # type: ignore[arg-type]
+    if target.baseline_used is None:
+        return Answer(
+            word="not yet", sentence="No cloud target is named as its baseline: only the source was compared."
+        )
+    pairs = [pair for pair in target.pairs if pair.differ]
+    cause = target.cause
+    if pairs and cause.missing is not None:
+        rows = f"{pairs[0].differ:,} of {pairs[0].n:,} answers differ"
+        return Answer(word="not yet", sentence=f"Within every limit, but {rows} and nobody knows why. {cause.missing}")
+    if pairs and cause.explained is False:
+        return Answer(
+            word="no", sentence=f"Within every limit, but nobody can say why answers differ: {cause.sentence}"
+        )
+    passed_over = (
+        f" {target.baseline_wanted} was wanted and not seen here."
+        if target.baseline_wanted not in (None, target.baseline_used)
+        else ""
+    )
+    known = f" The cause is known: {cause.sentence}" if pairs and cause.sentence else ""
+    return Answer(word="yes", sentence=f"{_alike(target)}{passed_over}{known}")
+
+
+def _alike(target: Target) -> str:
+    pair = target.pair("baseline")
+    if pair is None:
+        return f"Every limit against {target.baseline_used} holds."
+    same = f"{pair.n - pair.differ:,} of {pair.n:,}" if pair.differ else f"All {pair.n:,}"
+    most = figures.at_most(pair.high)
+    return f"{same} answers are those of {pair.other} (at most {most} differ, 95 % confidence)."
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

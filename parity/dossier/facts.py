@@ -1,0 +1,232 @@
+"""The step that makes a dossier: reads what lies under `out/<model>/`, assembles the facts, writes their renderings.
+
+In: the run's outcomes and the last release's facts. Out: `dossier.json`, `release.html`, a page for each target,
+`summary.md` and `junit.xml`. The rule: a target that failed, waits, or could not be built is in the dossier as the others
+are, and a section without facts says what makes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compile.artifact import artifact_bytes
+from compile.config import ModelFile, TargetFile, load_model, load_target
+from compile.dataset import batches_of, columns_of
+from compile.errors import ConfigError
+from compile.project import Project
+from parity.dossier import FACTS, RELEASE_PAGE, behaviour, change, decision, inputs, reading, words
+from parity.dossier.behaviour import Said, Stage
+from parity.dossier.document import Answer, Cause, Dossier, LimitFact, Pair, PolicyFact, SelfTest, Target, parse, write
+from parity.dossier.rows import Rows, Suite, rows_of
+from parity.observed import read_observed
+from parity.policy import Policy, load_policy
+
+NOTHING = Answer(word="not yet", sentence="Nothing was assembled yet.")
+MISSING = (Cause(missing="Nothing to explain: no verdict."), SelfTest(missing="Nothing to test: no verdict."))
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What every target of a run shares; `suite` and the rest are None where no suite could be prepared."""
+
+    project: Project
+    model: str
+    config: ModelFile
+    policy: Policy
+    suite: Suite | None
+    rows: Rows | None
+    stage: Stage | None
+
+    @property
+    def out(self) -> Path:
+        return self.project.out(self.model)
+
+    @property
+    def noun(self) -> str:
+        return inputs.noun(self.rows.one(0)) if self.rows is not None else "requests"
+
+
+def make(
+    project: Project,
+    made: Path,
+    model: str,
+    outcomes: list[dict[str, Any]],
+    digests: dict[str, str | None],
+    before: dict[str, str | None],
+    judged_before: dict[str, Any] | None,
+) -> None:
+    """The step. `before`: the last release's `version`, `text` of its facts, or why it is `unread`."""
+    from parity.dossier import junit, page, summary
+
+    earlier = None if judged_before is None else PolicyFact.model_validate(judged_before)
+    dossier = assemble(_scene(project, model), outcomes, digests, _before(before), earlier)
+    (made / FACTS).write_text(write(dossier))
+    (made / RELEASE_PAGE).write_text(page.release(dossier))
+    for target in dossier.targets:
+        (made / target.page).write_text(page.target(dossier, target))
+    (made / "summary.md").write_text(summary.markdown(dossier))
+    (made / "junit.xml").write_text(junit.xml(dossier))
+
+
+def _before(before: dict[str, str | None]) -> change.Before:
+    """The last release's facts; where they are of another schema, that is what is said of it."""
+    text = before["text"]
+    try:
+        return change.Before(before["version"], None if text is None else parse(text), before["unread"])
+    except ConfigError as error:
+        return change.Before(before["version"], None, f"its facts cannot be compared: {error}.")
+
+
+def _scene(project: Project, model: str) -> Scene:
+    config = load_model(project, model)
+    policy = load_policy(project, config.policy)
+    folder = project.out(model) / "suite"
+    if not (folder / "columns.npz").is_file():
+        return Scene(project, model, config, policy, None, None, None)
+    suite = Suite(config, list(batches_of(folder)), columns_of(folder))
+    smallest = [limit.smallest for limit in policy.limits if limit.metric == "worst_slice"]
+    stage = Stage(config.task, suite.columns, behaviour.class_names(suite.columns), min(smallest, default=50))
+    return Scene(project, model, config, policy, suite, rows_of(project, suite), stage)
+
+
+def assemble(
+    scene: Scene,
+    outcomes: Sequence[dict[str, Any]],
+    digests: dict[str, str | None],
+    before: change.Before,
+    judged_before: PolicyFact | None,
+) -> Dossier:
+    """The facts of a run."""
+    targets = tuple(_target(scene, outcome) for outcome in outcomes)
+    policy = policy_fact(scene.config.policy, scene.policy)
+    source = str(digests["source"])
+    now = change.Now(source, digests["suite"], policy, judged_before, targets)
+    return Dossier(
+        model=scene.model,
+        description=scene.config.description,
+        kind=scene.config.task.kind,
+        noun=scene.noun,
+        rows=None if scene.suite is None else len(scene.suite.order),
+        source_digest=source,
+        suite_digest=digests["suite"],
+        release_digest=digests["release"],
+        policy=policy,
+        judged_before=judged_before,
+        exit_code=decision.exit_code(targets),
+        ship=decision.ship(targets),
+        targets=targets,
+        change=change.changed(before, now),
+        caveats=_caveats(scene),
+    )
+
+
+def policy_fact(name: str, policy: Policy) -> PolicyFact:
+    """The effective policy, so that the next dossier can say what was edited."""
+    limits = tuple(
+        LimitFact(
+            metric=one.metric,
+            kind=one.kind,
+            bound=one.bound,
+            against=one.pairs,
+            precision=one.precision,
+            by=one.by,
+            smallest=one.smallest,
+            confidence=one.confidence,
+            why=one.why,
+        )
+        for one in policy.limits
+    )
+    goal = None if policy.goal is None else f"{policy.goal.kind}: {policy.goal.why}"
+    return PolicyFact(name=name, digest=policy.digest, allow_deferred=policy.allow_deferred, goal=goal, limits=limits)
+
+
+def page_of(target: str) -> str:
+    """The file of a target's page."""
+    return f"{target}.html" if f"{target}.html" != RELEASE_PAGE else f"target-{target}.html"
+
+
+def _target(scene: Scene, outcome: dict[str, Any]) -> Target:
+    name = outcome["name"]
+    config, folder = load_target(scene.project, name), scene.out / "targets" / name
+    verdict = reading.read_json(folder / "verdict" / "verdict.json") if outcome["judged"] else {}
+    build = reading.read_json(folder / "build" / "build.json") if outcome["built"] else {}
+    digests, baseline = verdict.get("digests", {}), verdict.get("baseline") or {}
+    summary = verdict.get("summary") or {}
+    right = summary.get("correct")
+    found = Target(
+        name=name,
+        page=page_of(name),
+        role=config.role,
+        hardware=config.hardware,
+        toolchain=config.toolchain,
+        precision=config.precision,
+        required=outcome["required"],
+        optional_because=outcome["optional_because"],
+        deferral_allowed=scene.policy.allows_deferred(name),
+        status=outcome["status"],
+        why=outcome["error"] or verdict.get("why"),
+        observed=verdict.get("observed"),
+        baseline_wanted=baseline.get("wanted"),
+        baseline_used=baseline.get("used"),
+        baseline_why=baseline.get("why"),
+        artifact=digests.get("artifact"),
+        size_bytes=artifact_bytes(folder / "build") if outcome["built"] else None,
+        float_size_bytes=_float_size(folder, config) if summary else None,
+        quantized_share=build.get("quantized_share"),
+        right=None if right is None else (right["source"], right["candidate"]),
+        speed=reading.speed(folder / "timing") if summary else None,
+        findings=reading.findings(verdict, scene.policy, config.precision),
+        pairs=_pairs(scene, name, verdict) if summary else (),
+        stand_in=None,
+        cause=reading.cause(folder / "explain", digests, scene.model, name) if verdict else MISSING[0],
+        selftest=reading.selftest(folder / "selftest", digests, scene.model, name) if verdict else MISSING[1],
+    )
+    return found if config.role == "cloud" else found.model_copy(update={"stand_in": decision.stand_in(found)})
+
+
+def _float_size(folder: Path, config: TargetFile) -> int | None:
+    return artifact_bytes(folder / "float") if config.precision == "int8" and (folder / "float").is_dir() else None
+
+
+def _pairs(scene: Scene, name: str, verdict: dict[str, Any]) -> tuple[Pair, ...]:
+    """The target beside the cloud baseline it was judged against, if any, and beside the source."""
+    candidate = _said(scene, scene.out / "targets" / name / "observation")
+    used = (verdict.get("baseline") or {}).get("used")
+    found = [_pair(scene, "source", "source", _said(scene, scene.out / "source"), candidate, verdict)]
+    if used is not None:
+        cloud = _said(scene, scene.out / "targets" / used / "observation")
+        found.insert(0, _pair(scene, "baseline", used, cloud, candidate, verdict))
+    return tuple(found)
+
+
+def _said(scene: Scene, folder: Path) -> Said:
+    observed = read_observed(folder, scene.config)
+    return Said(observed.answers(), observed.scores())
+
+
+def _pair(scene: Scene, against: Any, other: str, reference: Said, candidate: Said, verdict: dict[str, Any]) -> Pair:
+    assert scene.stage is not None
+    assert scene.rows is not None
+    given = reading.given_slices(verdict, against)
+    pair = behaviour.compare(scene.stage, against, other, reference, candidate, given)
+    shown = tuple(flip.model_copy(update={"inputs": scene.rows.one(flip.row)}) for flip in pair.flips)
+    sentences = words.in_words(pair, scene.config.task, scene.noun)
+    return pair.model_copy(update={"flips": shown, "sentences": sentences})
+
+
+def _caveats(scene: Scene) -> tuple[str, ...]:
+    """What a reader would otherwise take for more than it is."""
+    found = []
+    if scene.suite is not None and bool(copies := int(scene.suite.columns.get("copy", np.zeros(1)).sum())):
+        found.append(f"{copies:,} rows of the suite repeat others, input for input; each is counted once.")
+    if scene.rows is not None and not scene.rows.raw:
+        found.append(
+            "Inputs are shown as the model gets them, after preprocessing: the raw ones could not be matched to the rows "
+            "that were judged."
+        )
+    return tuple(found)

@@ -1,0 +1,83 @@
+"""The facts as HTML: one file for the release and one for each target, each whole in itself.
+
+Facts in, text out. The rule: no figure is computed here, no text is trusted (autoescape), nothing is fetched (the page's
+own policy forbids it), and nothing needs JavaScript.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from parity.dossier import decision, figures, plots
+from parity.dossier.document import Dossier, Shown, Target
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+NO_DIGEST = "none"
+CODE = re.compile(r"`([^`]+)`")
+STATUS_WORDS = {"yes": "yes", "no": "no", "not yet": "wait", "PASS": "yes", "FAIL": "no", "ERROR": "no"}
+
+
+def release(dossier: Dossier) -> str:
+    """The page of the whole run."""
+    return _environment().get_template("release.html.j2").render(d=dossier)
+
+
+def target(dossier: Dossier, one: Target) -> str:
+    """The page of one target beside the cloud and the source."""
+    return (
+        _environment().get_template("target.html.j2").render(d=dossier, t=one, pair=one.pairs[0] if one.pairs else None)
+    )
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    folder = FileSystemLoader(Path(__file__).parent / "templates")
+    made = Environment(loader=folder, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made.filters |= {
+        "prose": prose,
+        "share": figures.share,
+        "number": figures.number,
+        "sized": figures.sized,
+        "seconds": figures.seconds,
+        "count": figures.count,
+        "state": lambda word: STATUS_WORDS.get(word, "wait"),
+        "short": lambda text: NO_DIGEST if text is None else text[:12],
+    }
+    made.globals |= {
+        "figures": figures,
+        "deciding": decision.deciding,
+        "used_bar": lambda found: _safe(plots.used(found)),
+        "slice_bar": lambda part, least, limit: _safe(plots.slice_bar(part, least, limit)),
+        "histogram": lambda *facts: _safe(plots.histogram(*facts)),
+        "depth": lambda *facts: _safe(plots.depth(*facts)),
+        "wave": lambda shown, name: _safe(plots.wave(shown, name)),
+        "alternative": alternative,
+    }
+    return made
+
+
+def _safe(svg: str) -> Markup:
+    """A plot's own text is escaped where it is drawn."""
+    from markupsafe import Markup
+
+    return Markup(svg)
+
+
+def prose(text: str) -> Markup:
+    """Text of ours or of data, escaped; what stands between two backticks is set as code."""
+    from markupsafe import Markup, escape
+
+    return Markup(CODE.sub(r"<code>\1</code>", str(escape(text))))
+
+
+def alternative(shown: Shown, row_id: str, label: str | None) -> str:
+    """The text that stands for a picture."""
+    return f"{shown.name} of {row_id}" + ("" if label is None else f", labelled {label}") + f"; {shown.note}"

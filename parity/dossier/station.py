@@ -1,0 +1,109 @@
+"""The station that reports: one dossier for each run, kept like every other step and made again only for a reason.
+
+In: the line, its outcomes, the last release's facts as text. Out: `out/<model>/dossier/`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from compile import build, digest, toolchain
+from compile.build import Made
+from compile.config import load_target
+from compile.line import Line, own_code
+from compile.step import Step
+from parity.check import Outcome
+from parity.dossier import FACTS, SCHEMA
+from parity.policy import load_policy
+
+DRAWN_BY = ("jinja2", "numpy", "scipy")
+ASIDE = ("explain/explain.json", "explain/step.json", "selftest/selftest.json", "selftest/step.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """The last release: its name, the text of its `dossier.json`, or why that could not be read."""
+
+    version: str | None = None
+    text: str | None = None
+    unread: str | None = None
+
+
+def dossier(line: Line, outcomes: Sequence[Outcome], before: Before, release: str | None) -> Made:
+    """The dossier of these outcomes; `release` is the digest of the release they make, if they make one."""
+    folder = line.out / "dossier"
+    policy = load_policy(line.project, line.config.policy)
+    told = [_told(line, outcome) for outcome in outcomes]
+    suite = build.data(line, "suite").digest if any(o.judged is not None for o in outcomes) else None
+    source = digest.of_document(build.source_inputs(line))
+    judged_before = _judged_before(folder, policy.digest, before.text)
+    arguments = {
+        "model": line.model,
+        "outcomes": told,
+        "digests": {"source": source, "suite": suite, "release": release},
+        "before": asdict(before),
+        "judged_before": judged_before,
+    }
+    inputs = {
+        **{f"outcome of {o.name}": digest.of_document(one) for o, one in zip(outcomes, told, strict=True)},
+        **{f"verdict on {o.name}": o.judged.digest for o in outcomes if o.judged is not None},
+        **{f"artifact of {o.name}": o.built.digest for o in outcomes if o.built is not None},
+        **{f"{aside} of {o.name}": _digest(line, o.name, aside) for o in outcomes for aside in ASIDE},
+        **{f"target config {o.name}": load_target(line.project, o.name).digest for o in outcomes},
+        "model config": digest.of_document(line.config.model_dump(mode="json")),
+        "source": source,
+        "suite": str(suite),
+        "release": str(release),
+        "policy": policy.digest,
+        "last release": digest.of_document(asdict(before)),
+        "policy judged before": digest.of_document(judged_before),
+        "page templates": _templates(),
+        "lockstep's own code": own_code("compile", "parity"),
+        **{f"version of {name}": toolchain.version(name) for name in DRAWN_BY},
+    }
+    step = Step("dossier", folder, inputs)
+    return build.made_of(step, line.own(step, line.model, "parity.dossier.facts:make", arguments))
+
+
+def _told(line: Line, outcome: Outcome) -> dict[str, Any]:
+    """An outcome without paths: a dossier is read on other machines."""
+    error = None if outcome.error is None else str(outcome.error).replace(f"{line.project.root}/", "")
+    return {
+        "name": outcome.name,
+        "status": outcome.status,
+        "required": outcome.use.required,
+        "optional_because": outcome.use.why,
+        "error": error,
+        "built": outcome.built is not None,
+        "judged": outcome.judged is not None,
+    }
+
+
+def _digest(line: Line, target: str, aside: str) -> str:
+    path = line.out / "targets" / target / aside
+    return digest.of_file(path) if path.is_file() else "nothing"
+
+
+def _templates() -> str:
+    folder = Path(__file__).parent / "templates"
+    return digest.of_tree(digest.of_files(folder))
+
+
+def _judged_before(folder: Path, policy: str, released: str | None) -> Any:
+    """The policy of the verdicts before these, where it was another one and no release went out under this one.
+
+    The dossier that lies there says it: either it was made under another policy, or it carries what it was told.
+    """
+    try:
+        last = json.loads((folder / FACTS).read_text())
+        if last["schema"] != SCHEMA:
+            return None
+        seen = last["judged_before"] if last["policy"]["digest"] == policy else last["policy"]
+        settled = released is not None and json.loads(released)["policy"]["digest"] == policy
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return None if settled or seen is None or seen["digest"] == policy else seen

@@ -1,0 +1,96 @@
+"""The facts as Markdown, for the summary of a CI job: the two answers, what changed, the table, what differs in words."""
+
+from __future__ import annotations
+
+import re
+from html import escape
+
+from parity.dossier import decision, figures
+from parity.dossier.document import Dossier, Target
+
+ICONS = {"yes": "✅", "no": "❌", "not yet": "⏳"}
+STATUS = {"PASS": "✅", "FAIL": "❌", "ERROR": "❌", "INCONCLUSIVE": "⏳", "DEFERRED": "⏳"}
+SPECIAL = re.compile(r"([\\`*_{}\[\]|#~!])")
+
+
+def markdown(dossier: Dossier) -> str:
+    """The summary; the text of data is escaped, so that it is shown and never acts."""
+    return (
+        "\n".join([*_answers(dossier), *_changes(dossier), *_table(dossier), *_behaviour(dossier), *_limits(dossier)])
+        + "\n"
+    )
+
+
+def text(value: str) -> str:
+    """Text of data as Markdown shows it: special characters and tags escaped, one line."""
+    return SPECIAL.sub(r"\\\1", escape(" ".join(value.split()), quote=False))
+
+
+def _answers(dossier: Dossier) -> list[str]:
+    lines = [
+        f"# {text(dossier.model)}",
+        "",
+        f"**May this be shipped?** {ICONS[dossier.ship.word]} **{dossier.ship.word}.** {text(dossier.ship.sentence)}",
+        "",
+    ]
+    edges = [target for target in dossier.targets if target.stand_in is not None]
+    if edges:
+        lines += ["**May the edge stand in for the cloud?**", ""]
+        lines += [
+            f"- {text(t.name)}: {ICONS[t.stand_in.word]} **{t.stand_in.word}.** {text(t.stand_in.sentence)}"
+            for t in edges
+            if t.stand_in is not None
+        ]
+        lines.append("")
+    return lines
+
+
+def _changes(dossier: Dossier) -> list[str]:
+    since = f"since {dossier.change.since}" if dossier.change.since else "since the last release"
+    return [f"**What changed {since}?**", "", *(f"- {text(one)}" for one in dossier.change.sentences), ""]
+
+
+def _table(dossier: Dossier) -> list[str]:
+    lines = [
+        "| target | status | agrees with source | correct (source) | p50 | × float | size |",
+        "|---|---|--:|--:|--:|--:|--:|",
+    ]
+    return [*lines, *(f"| {' | '.join(_row(target))} |" for target in dossier.targets), ""]
+
+
+def _row(target: Target) -> list[str]:
+    pair, speed = target.pair("source"), target.speed
+    agrees = figures.UNKNOWN if pair is None else f"{figures.share(pair.agree)} (≥ {figures.at_least(pair.agree_low)})"
+    right = figures.UNKNOWN
+    if target.right is not None:
+        right = f"{figures.share(target.right[1])} ({figures.share(target.right[0])})"
+    optional = "" if target.required else ", not required"
+    return [
+        text(target.name),
+        f"{STATUS.get(target.status, '')} {target.status}{optional}",
+        agrees,
+        right,
+        figures.seconds(None if speed is None else speed.p50_s),
+        figures.number(None if speed is None else speed.ratio),
+        figures.sized(target.size_bytes),
+    ]
+
+
+def _behaviour(dossier: Dossier) -> list[str]:
+    lines: list[str] = []
+    for target in dossier.targets:
+        if target.pairs:
+            pair = target.pairs[0]
+            lines.append(f"- **{text(target.name)}** beside {text(pair.other)}: {text(' '.join(pair.sentences))}")
+    return ["**What differs, in words**", "", *lines, ""] if lines else []
+
+
+def _limits(dossier: Dossier) -> list[str]:
+    """Every limit that is not met, and every target that was not judged."""
+    lines: list[str] = []
+    for target in dossier.targets:
+        missed = [found for found in target.findings if found.status != "PASS"]
+        lines += [f"- {text(target.name)}: **{found.status}** {text(figures.said(found))}" for found in missed]
+        if not target.findings:
+            lines.append(f"- {text(target.name)}: **{target.status}** {text(decision.reason(target))}")
+    return ["**Limits that are not met, targets that were not judged**", "", *lines, ""] if lines else []

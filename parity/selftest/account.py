@@ -1,0 +1,67 @@
+"""A self-test as a person reads it: both figures first, then each kind of defect with its power by size."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from compile.errors import FAILED, PASSED
+
+WIDTH = 34
+
+
+def code(found: Mapping[str, Any]) -> int:
+    """1 where a defect was missed that had to be caught, or where a healthy artifact was refused."""
+    return FAILED if found["caught"] < found["must_catch"] or found["false_alarms"] else PASSED
+
+
+def printed(found: Mapping[str, Any]) -> str:
+    suite = found["suite"]
+    how = ", ".join(f"{count} by {name}" for name, count in found["caught_by"].items() if count)
+    shown = [
+        f"{found['model']} on {found['target']}: {found['caught']:,} of {found['must_catch']:,} defects that had to be caught "
+        f"were ({how}); {found['false_alarms']:,} false alarms in {found['benign']:,} healthy ones; {found['grey']:,} in the "
+        f"grey zone. Suites of {suite['units']:,} drawn from {suite['pool']:,}.",
+        "",
+        f"{'':{WIDTH}} caught at size " + "".join(f"{size:>12g}" for size in _sizes(found)),
+        *(_line(kind, rows, _sizes(found)) for kind, rows in _by_kind(found).items()),
+        "",
+        "what fixed tolerances would do with the same defects:",
+        *(_tolerance(name, one) for name, one in found["fixed_tolerances"].items()),
+    ]
+    missed = [row for row in found["rows"] if row["oracle"] == "must catch" and row["caught_by"] is None]
+    alarms = [row for row in found["rows"] if row["oracle"] == "harmless" and row["caught_by"] is not None]
+    for name, rows in (("MISSED", missed), ("FALSE ALARM", alarms)):
+        shown += [
+            f"{name}: {r['kind']}, size {r['size']:g}, seed {r['seed']} ({r['worst']}; {r['caught_by']})" for r in rows
+        ]
+    return "\n".join(shown)
+
+
+def _sizes(found: Mapping[str, Any]) -> list[float]:
+    return sorted({row["size"] for row in found["rows"] if row["size"]})
+
+
+def _by_kind(found: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
+    kinds: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in found["rows"]:
+        kinds[f"{row['kind']}"].append(row)
+    return dict(kinds)
+
+
+def _line(kind: str, rows: list[Mapping[str, Any]], sizes: list[float]) -> str:
+    """How many of a kind were caught, size by size: the curve of power. In brackets how many of them had to be."""
+    if rows[0]["place"] == "benign":
+        return f"{kind:{WIDTH}} healthy: {sum(r['caught_by'] is not None for r in rows)} of {len(rows)} refused"
+    cells = []
+    for size in sizes:
+        here = [row for row in rows if row["size"] == size]
+        must = sum(row["oracle"] == "must catch" for row in here)
+        caught = sum(row["caught_by"] is not None for row in here)
+        cells.append(f"{caught}/{len(here)} ({must})" if here else "")
+    return f"{kind:{WIDTH}}                " + "".join(f"{cell:>12}" for cell in cells)
+
+
+def _tolerance(name: str, one: Mapping[str, Any]) -> str:
+    return f"  {name}: catches {one['caught']:,} of {one['of']:,}, refuses {one['false_alarms']:,} of {one['benign']:,} healthy ones"

@@ -1,0 +1,274 @@
+"""What differs is counted as scikit-learn, SciPy and a person with a pencil count it."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.special import softmax
+from scipy.stats import binomtest
+from sklearn.metrics import confusion_matrix
+
+from compile.config import TaskConfig
+from parity.dossier import behaviour, figures, inputs, plots
+from parity.dossier.behaviour import MOST_FLIPS, Said, Stage
+from parity.dossier.document import Pair
+from parity.dossier.words import in_words
+
+NAMES = ("boot", "coat", "dress")
+
+
+def stage(kind: str = "classification", n: int = 600, **columns: Any) -> Stage:
+    task = TaskConfig(kind=kind, threshold=0.5, tolerance=0.1)  # type: ignore[arg-type]
+    full = {"row": np.arange(n), **columns}
+    return Stage(task, full, behaviour.class_names(full), 50)
+
+
+def classified(seed: int = 0, n: int = 600) -> tuple[Stage, Said, Said, np.ndarray]:
+    """A classifier of three classes and a noisy copy of it; rows were observed in another order than they lie."""
+    rng = np.random.default_rng(seed)
+    ours = rng.standard_normal((n, 3)).astype(np.float32)
+    theirs = (ours + 0.1 * rng.standard_normal((n, 3))).astype(np.float32)
+    order = rng.permutation(n)
+    labels = np.empty(n, np.int64)
+    labels[order] = ours.argmax(1)
+    labels[::9] = 0
+    words = np.array(NAMES)[labels]
+    made = stage(n=n, labels=labels, class_name=words, id=np.array([f"r{i}" for i in range(n)]))
+    made.columns["row"][:] = order
+    return made, Said(ours.argmax(1), ours), Said(theirs.argmax(1), theirs), order
+
+
+def test_counts_confusion_and_labels_agree_with_scikit_learn() -> None:
+    made, ours, theirs, order = classified()
+    found = behaviour.compare(made, "source", "source", ours, theirs)
+    table = confusion_matrix(ours.answers, theirs.answers)
+    assert found.differ == table.sum() - np.trace(table) > 0
+    counted = {(c.reference, c.candidate): c.count for c in found.confusion}
+    assert counted == {(NAMES[i], NAMES[j]): table[i, j] for i in range(3) for j in range(3) if i != j and table[i, j]}
+    labels = made.columns["labels"][order]
+    right = [ours.answers == labels, theirs.answers == labels]
+    assert (found.lost, found.gained) == (int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum()))
+    exact = binomtest(found.differ, 600).proportion_ci(0.90, method="exact")
+    assert (found.low, found.high) == pytest.approx((exact.low, exact.high))
+    assert found.agree_low == pytest.approx(1 - found.high)
+
+
+def test_confidence_is_the_softmax_and_its_shift_is_counted() -> None:
+    made, ours, theirs, _ = classified()
+    found = behaviour.compare(made, "source", "source", ours, theirs)
+    assert ours.scores is not None
+    assert theirs.scores is not None
+    one, other = softmax(ours.scores.astype(float), axis=1), softmax(theirs.scores.astype(float), axis=1)
+    flips = np.flatnonzero(ours.answers != theirs.answers)
+    assert found.sure == pytest.approx((one.max(1)[flips].min(), one.max(1)[flips].max()))
+    assert found.shift is not None
+    assert found.shift.series[0].counts == tuple(np.histogram(one.max(1), np.linspace(0, 1, 21))[0])
+    rows = np.arange(600)
+    lost = np.abs(one[rows, ours.answers] - other[rows, ours.answers])
+    assert (found.shift.median, found.shift.largest) == pytest.approx((np.median(lost), lost.max()))
+    assert sum(found.shift.flips) == len(flips)
+
+
+def test_each_kind_of_difference_is_shown_before_any_is_shown_twice() -> None:
+    made, ours, theirs, order = classified()
+    found = behaviour.compare(made, "source", "source", ours, theirs)
+    shown = [(f.reference, f.candidate) for f in found.flips]
+    assert len(shown) == min(MOST_FLIPS, found.differ)
+    assert len(set(shown[: len(found.confusion)])) == len(found.confusion)
+    first = [f for f in found.flips if (f.reference, f.candidate) == shown[0]]
+    assert [f.drift for f in first] == sorted((f.drift for f in first), reverse=True)
+    for one in found.flips:
+        at = int(np.flatnonzero(order == one.row)[0])
+        assert one.id == f"r{one.row}"
+        assert (one.reference, one.candidate) == (NAMES[ours.answers[at]], NAMES[theirs.answers[at]])
+        assert one.label == NAMES[made.columns["labels"][one.row]]
+
+
+def test_slices_of_the_same_rows_are_shown_once_with_their_own_figures() -> None:
+    made, ours, theirs, order = classified()
+    found = behaviour.compare(made, "source", "source", ours, theirs)
+    assert {s.name for s in found.slices} == {f"class_name = {name}" for name in NAMES}
+    same = ours.answers == theirs.answers
+    for part in found.slices:
+        rows = made.columns["class_name"][order] == part.name.removeprefix("class_name = ")
+        assert (part.n, part.differ) == (rows.sum(), (~same[rows]).sum())
+
+
+def test_names_of_classes_need_a_column_that_maps_one_to_one() -> None:
+    labels = np.array([0, 1, 2, 0])
+    names = np.array(["a", "b", "c", "a"])
+    assert behaviour.class_names({"labels": labels, "kind": names}) == {"0": "a", "1": "b", "2": "c"}
+    assert behaviour.class_names({"labels": labels, "kind": np.array(["a", "b", "c", "d"])}) == {}
+    assert behaviour.class_names({"labels": labels, "kind": np.array(["a", "b", "b", "a"])}) == {}
+    assert behaviour.class_names({"labels": labels, "id": names}) == {}
+
+
+def words_of(kind: str, ours: np.ndarray, theirs: np.ndarray, **columns: Any) -> tuple[Pair, tuple[str, ...]]:
+    made = stage(kind, len(ours), **columns)
+    found = behaviour.compare(made, "source", "source", Said(ours, None), Said(theirs, None))
+    return found, in_words(found, made.task, "requests")
+
+
+def test_a_threshold_is_crossed_in_words() -> None:
+    ours = np.full(1000, 0.9)
+    theirs = ours.copy()
+    ours[:3], theirs[:3] = 0.51, 0.49
+    ours[3], theirs[3] = 0.2, 0.8
+    labels = np.ones(1000, np.int64)
+    _, said = words_of("binary_score", ours, theirs, labels=labels)
+    high = binomtest(4, 1000).proportion_ci(0.90, method="exact").high
+    assert said == (
+        f"4 of 1,000 requests fall on the other side of the threshold 0.5: 0.40 %, at most "
+        f"{np.ceil(high * 1e4) / 100:.2f} % with 95 % confidence.",
+        "1 rises to or above it, 3 fall below it.",
+        "The source's scores of these lay from 0.2 to 0.51.",
+        "By the labels 3 got worse and 1 got better.",
+    )
+
+
+def test_one_flip_is_said_in_the_singular() -> None:
+    ours = np.zeros(500, np.int64)
+    theirs = ours.copy()
+    theirs[7] = 1
+    _, said = words_of("classification", ours, theirs)
+    assert said[0].startswith("1 of 500 requests changes class: 0.20 %, at most 0.95 %")
+    assert said[1] == "It is “0” turned “1”."
+
+
+@pytest.mark.parametrize("kind", ["classification", "binary_score", "regression", "embedding", "sequence", "none"])
+def test_where_nothing_differs_the_words_say_what_that_proves_and_no_more(kind: str) -> None:
+    rng = np.random.default_rng(1)
+    ours = rng.integers(0, 4, 300) if kind in ("classification", "sequence") else rng.standard_normal((300, 1))
+    ours = rng.standard_normal((300, 8)) if kind == "embedding" else ours
+    ours = ours[:, 0] if kind == "binary_score" else ours
+    found, said = words_of(kind, ours, ours.copy())
+    assert (found.differ, found.flips, found.confusion, found.sure) == (0, (), (), None)
+    assert len(said) == 2
+    assert "All 300 requests" in said[0]
+    assert f"at most {np.ceil((1 - 0.05 ** (1 / 300)) * 1e4) / 100:.2f} %" in said[1]  # the rule of three, exactly
+
+
+@pytest.mark.parametrize("kind", ["classification", "binary_score", "regression", "embedding", "sequence", "none"])
+def test_where_everything_differs_the_words_stay_short(kind: str) -> None:
+    rng = np.random.default_rng(2)
+    ours, theirs = rng.standard_normal((80, 4)), rng.standard_normal((80, 4)) + 50
+    if kind in ("classification", "sequence"):
+        ours, theirs = np.arange(80), np.arange(80) + 1
+    if kind == "binary_score":
+        ours, theirs = np.zeros(80), np.ones(80)
+    if kind == "embedding":
+        theirs = ours[::-1].copy()
+    found, said = words_of(kind, ours, theirs)
+    assert found.differ == 80 or (kind == "embedding" and found.differ >= 70)  # two pairs are each other's nearest
+    assert 0 < len(said) <= 5
+    assert f"{found.differ} of 80 requests" in said[0]
+    assert len(found.flips) == MOST_FLIPS
+
+
+ODD = np.random.default_rng(5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "ours", "labels"),
+    [
+        ("classification", ODD.integers(0, 5, (90, 7)), ODD.integers(0, 5, (90, 7))),
+        ("classification", np.array(["cat", "dog", "eel"] * 30), np.array(["cat", "dog", "cat"] * 30)),
+        ("sequence", ODD.integers(0, 5, (90, 7)), ODD.integers(0, 5, (90, 9))),
+        ("sequence", np.array(["a b", "c d", "e"] * 30), np.array(["a b", "c", "e"] * 30)),
+        ("regression", ODD.standard_normal((90, 3)), ODD.standard_normal((90, 3))),
+        ("none", ODD.standard_normal((90, 40)), None),
+        ("embedding", ODD.standard_normal((90, 16)).astype(np.float16), ODD.integers(0, 3, 90)),
+        ("binary_score", ODD.standard_normal(90).astype(np.float16) * 100, ODD.integers(0, 2, 90).astype(bool)),
+        ("binary_score", np.full(90, 0.7), np.ones(90)),
+    ],
+)
+def test_answers_of_every_shape_can_be_compared_and_said(
+    kind: str, ours: np.ndarray, labels: np.ndarray | None
+) -> None:
+    theirs = ours.copy()
+    theirs[:5] = ours[5:10]
+    columns = {} if labels is None else {"labels": labels}
+    found, said = words_of(kind, ours, theirs, **columns)
+    assert found.n == 90
+    assert 1 <= len(said) <= 5
+    assert all(len(flip.reference) < 400 for flip in found.flips)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0 %"),
+        (1.0, "100 %"),
+        (0.99999, "99.999 %"),
+        (0.00001, "0.001 %"),
+        (0.9988, "99.88 %"),
+        (float("nan"), "–"),
+    ],
+)
+def test_a_share_that_is_not_all_never_reads_as_all(value: float, text: str) -> None:
+    assert figures.share(value) == text
+
+
+def test_bounds_are_rounded_away_from_what_was_measured() -> None:
+    assert figures.at_most(0.000749) == "0.08 %"
+    assert figures.at_least(0.99925) == "99.92 %"
+    assert figures.at_most(0.5) == "50.00 %"
+    assert figures.at_least(0.999999) == "99.99 %"
+
+
+def test_a_picture_is_a_png_of_the_very_pixels() -> None:
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for shape in ((28, 31), (16, 12, 3)):
+        pixels = rng.integers(0, 256, shape, dtype=np.uint8)
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(inputs.png(pixels)))), pixels)
+
+
+@pytest.mark.parametrize(
+    ("array", "kind"),
+    [
+        (np.zeros((28, 28), np.uint8), "picture"),
+        (np.zeros((32, 30, 3), np.uint8), "picture"),
+        (np.zeros((1, 28, 28), np.float32), "picture"),
+        (np.zeros((3, 40, 41), np.float32), "picture"),
+        (np.zeros(512, np.int16), "wave"),
+        (np.zeros(400, np.float32), "wave"),
+        (np.zeros(9, np.float32), "table"),
+        (np.float32(3), "table"),
+        (np.array("hello"), "text"),
+        (np.array([101, 7, 102, 0, 0]), "ids"),
+        (np.zeros((2, 3, 4, 5), np.float32), "numbers"),
+        (np.zeros((3, 4), np.float32), "numbers"),
+    ],
+)  # fmt: skip
+def test_how_an_input_is_shown_follows_from_its_shape(array: np.ndarray, kind: str) -> None:
+    assert inputs.shown({"x": np.asarray(array)}, {}, {})[0].kind == kind
+
+
+def test_text_is_shown_before_the_ids_that_it_became() -> None:
+    row = {
+        "input_ids": np.array([1, 2, 3]),
+        "attention_mask": np.array([1, 1, 1]),
+        "text": np.array("my phone is broken"),
+    }
+    assert [part.name for part in inputs.shown(row, {}, {})] == ["text"]
+    del row["text"]
+    assert [part.name for part in inputs.shown(row, {}, {})] == ["input_ids"]
+
+
+def test_a_large_picture_is_thinned_and_says_so() -> None:
+    part = inputs.shown({"x": np.zeros((400, 300, 3), np.uint8)}, {}, {})[0]
+    assert part.size == (60, 80)
+    assert part.note == "300 × 400, every 5th pixel"
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0.0005731, 6.5), (-3e-9, 2e-9), (12, 1234)])
+def test_ticks_are_round_and_within_the_axis(low: float, high: float) -> None:
+    ticks = plots._ticks(low, high)
+    assert 2 <= len(ticks) <= 8
+    assert all(low - 1e-9 <= tick <= high + 1e-9 for tick in ticks)
+    assert all(len(f"{tick:.6g}".replace("-", "").replace(".", "").strip("0").split("e")[0]) <= 3 for tick in ticks)

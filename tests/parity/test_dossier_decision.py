@@ -1,0 +1,146 @@
+"""The answers of the first screen, and what changed since the last release: every way that they must say no."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from parity.dossier.change import Before, limits_changed
+from parity.dossier.document import Cause, PolicyFact
+from parity.dossier.reading import used
+from tests.parity.dossier_facts import LIMIT, POLICY, dossier, finding, pair, target
+
+FOUND = Cause(missing=None, cause="quantization", explained=True, sentence="The head cannot be held in int8.")
+OPEN = Cause(missing=None, cause="unknown", explained=False, sentence="no step of six broke it.")
+
+
+def test_a_release_with_every_limit_met_may_be_shipped_and_the_closest_limit_is_named() -> None:
+    far, near = finding(used=0.1), finding(metric="correct", unit="points", value=-0.005, limit=-0.01, used=0.9)
+    found = dossier(target("one", findings=(far,)), target("two", findings=(far, near))).ship
+    assert found.word == "yes"
+    assert "2 of 2 targets pass every limit" in found.sentence
+    assert "two with correct against source, −0.50 points (at most 1 point lost)" in found.sentence
+
+
+def test_of_several_missed_limits_the_one_furthest_out_decides_and_a_broken_law_before_all() -> None:
+    missed = (finding("FAIL", "agreement", used=1.2), finding("FAIL", "correct", used=4.0, unit="share"))
+    assert "correct" in dossier(target(status="FAIL", findings=missed)).ship.sentence
+    law = finding("FAIL", "finite", unit="breaches", used=None, sentence="finite: `y` holds NaN or infinity")
+    assert "holds NaN" in dossier(target(status="FAIL", findings=(*missed, law))).ship.sentence
+
+
+@pytest.mark.parametrize(
+    ("targets", "word", "says"),
+    [
+        ([("a", "PASS", {}), ("b", "FAIL", {})], "no", "b fails"),
+        ([("a", "PASS", {}), ("b", "ERROR", {}), ("c", "FAIL", {})], "no", "b could not be built or run"),
+        ([("a", "FAIL", {}), ("b", "FAIL", {})], "no", "1 more: b"),
+        ([("a", "PASS", {}), ("b", "INCONCLUSIVE", {})], "not yet", "b is undecided"),
+        ([("a", "PASS", {}), ("b", "DEFERRED", {})], "not yet", "DEFERRED for a reason"),
+        ([("a", "PASS", {}), ("b", "DEFERRED", {"deferral_allowed": True})], "yes", "b goes out unjudged"),
+        ([("a", "PASS", {}), ("b", "FAIL", {"required": False, "optional_because": "x"})], "yes", "b is left out"),
+        ([("b", "FAIL", {"required": False, "optional_because": "x"})], "no", "No target is fit"),
+    ],
+)
+def test_may_this_be_shipped(targets: list[tuple[str, str, dict[str, Any]]], word: str, says: str) -> None:
+    found = dossier(*(target(name, status, **more) for name, status, more in targets)).ship
+    assert found.word == word
+    assert says in found.sentence
+
+
+def test_an_open_limit_says_how_many_rows_would_decide() -> None:
+    found = dossier(target(status="INCONCLUSIVE", findings=(finding("INCONCLUSIVE", needed=4321),))).ship
+    assert "about 4,321 fresh rows" in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("status", "more", "word", "says"),
+    [
+        ("PASS", {"cause": FOUND}, "yes", "The head cannot be held in int8."),
+        ("PASS", {}, "not yet", "lockstep explain"),
+        ("PASS", {"cause": OPEN}, "no", "nobody can say why"),
+        ("PASS", {"pairs": (pair(differ=0), pair("source", 0))}, "yes", "All 1,000 answers are those of cloud"),
+        ("PASS", {"baseline_used": None}, "not yet", "No cloud target"),
+        ("PASS", {"pairs": (pair(differ=0),), "baseline_wanted": "gpu"}, "yes", "gpu was wanted and not seen here"),
+        ("FAIL", {"cause": FOUND}, "no", "Agreement against source"),
+        ("ERROR", {}, "no", "ERROR for a reason"),
+        ("INCONCLUSIVE", {"cause": FOUND}, "not yet", "Agreement against source"),
+        ("DEFERRED", {"deferral_allowed": True}, "not yet", "DEFERRED for a reason"),
+    ],
+)
+def test_may_the_edge_stand_in(status: str, more: dict[str, Any], word: str, says: str) -> None:
+    found = target("edge", status, **more).stand_in
+    assert found is not None
+    assert found.word == word
+    assert says in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("unit", "sense", "limit", "low", "high", "share"),
+    [
+        ("share", "at_least", 0.98, 0.99, 1.0, 0.5),
+        ("points", "at_least", -0.01, -0.002, 0.1, 0.2),
+        ("points", "at_least", -0.01, 0.002, 0.1, 0.0),
+        ("ratio", "at_most", 1.0, 0.4, 0.6, 0.6),
+        ("ratio", "at_least", 0.99, 0.995, 1.0, 0.5),
+        ("dB", "at_least", 15, 30, 30, 0.5),
+        ("floors", "at_most", 10, 12, 12, 1.2),
+        ("breaches", "at_most", 0, 0, 0, None),
+        ("share", "at_least", 0.98, float("nan"), float("nan"), None),
+    ],
+)
+def test_the_allowance_that_is_used_up_is_more_than_all_of_it_exactly_where_a_limit_is_missed(
+    unit: str, sense: str, limit: float, low: float, high: float, share: float | None
+) -> None:
+    assert used(unit, sense, limit, low, high) == (None if share is None else pytest.approx(share))
+
+
+def edited(**more: Any) -> PolicyFact:
+    return POLICY.model_copy(update={"digest": "q" * 64, "limits": (LIMIT.model_copy(update=more),)})
+
+
+@pytest.mark.parametrize(
+    ("more", "direction", "after"),
+    [
+        ({"bound": 0.97}, "loosened", "at least 0.97"),
+        ({"bound": 0.99}, "tightened", "at least 0.99"),
+        ({"confidence": 0.9}, "loosened", "at least 0.98, 90% confidence"),
+        ({"smallest": 500}, "loosened", "at least 0.98"),
+        ({"why": "another reason"}, "reworded", "“another reason”"),
+    ],
+)
+def test_an_edited_limit_is_shown_old_and_new(more: dict[str, Any], direction: str, after: str) -> None:
+    (found,) = limits_changed(POLICY, edited(**more))
+    assert (found.direction, found.after) == (direction, after)
+    assert limits_changed(POLICY, POLICY) == ()
+
+
+def test_a_limit_for_another_side_is_one_gone_and_one_more() -> None:
+    assert {c.direction for c in limits_changed(POLICY, edited(against=("source",)))} == {"added", "removed"}
+
+
+def test_more_deferrals_are_a_loosening() -> None:
+    more = POLICY.model_copy(update={"allow_deferred": ("cloud-gpu-*", "edge-*")})
+    assert [(c.limit, c.direction) for c in limits_changed(POLICY, more)] == [("allow_deferred", "loosened")]
+    assert [c.direction for c in limits_changed(more, POLICY)] == ["tightened"]
+
+
+def test_what_changed_since_the_last_release_is_said() -> None:
+    old = dossier(target("edge"), target("gone"), source_digest="o" * 64, policy=edited(bound=0.99))
+    now = dossier(target("edge", "FAIL", artifact="b" * 64), target("new"), before=Before("version 3", old)).change
+    text = " ".join(now.sentences)
+    assert now.since == "version 3"
+    assert "The source model is another one; the suite is the same." in text
+    assert "Limit loosened since version 3" in text
+    assert "at least 0.99 → at least 0.98" in text
+    assert "edge: PASS → FAIL." in text
+    assert "new is new." in text
+    assert "gone is no longer a target." in text
+    assert {c.name: c.artifact for c in now.targets} == {"edge": "other", "new": "added", "gone": "removed"}
+
+
+def test_a_first_release_and_one_whose_facts_cannot_be_read_say_so() -> None:
+    assert dossier(target()).change.sentences == ("First release: nothing was published before.",)
+    unread = dossier(target(), before=Before("version 2", None, "no dossier lies beside it.")).change
+    assert unread.sentences == ("version 2 is there, but no dossier lies beside it.",)

@@ -1,0 +1,221 @@
+"""Every rendering says the same facts, escapes what it is given, and shows each fate of a target."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import pytest
+
+from compile.errors import FAILED, PASSED, TOOLCHAIN, UNDECIDED, ConfigError
+from parity.dossier import junit, page, summary
+from parity.dossier.document import Cause, Dossier, Rung, SelfTest, Tensor, Tolerance, parse, write
+from tests.parity.dossier_facts import HOSTILE, HUGE, dossier, finding, pair, target
+
+EVERY_FATE = dossier(
+    target("cloud", role="cloud"),
+    target("edge-fails", "FAIL", findings=(finding(), finding("FAIL", "correct", unit="points", used=3.0))),
+    target("edge-open", "INCONCLUSIVE", findings=(finding("INCONCLUSIVE", needed=4000),)),
+    target("edge-broken", "ERROR"),
+    target("edge-waits", "DEFERRED", deferral_allowed=True),
+    target("edge-optional", "FAIL", required=False, optional_because="a trial"),
+)
+
+
+class Reader(HTMLParser):
+    """Every tag with its attributes, all text, and the tags that were not closed in order."""
+
+    VOID = ("meta", "img", "br", "link", "input")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def pages(facts: Dossier) -> dict[str, str]:
+    return {"release.html": page.release(facts)} | {t.page: page.target(facts, t) for t in facts.targets}
+
+
+def test_facts_written_and_read_are_the_same_facts() -> None:
+    assert parse(write(EVERY_FATE)) == EVERY_FATE
+    infinite = dossier(target(findings=(finding(value=float("inf"), low=float("-inf"), high=float("inf")),)))
+    assert parse(write(infinite)) == infinite
+
+
+def test_facts_of_another_schema_are_refused() -> None:
+    with pytest.raises(ConfigError, match="schema"):
+        parse(write(EVERY_FATE).replace("lockstep.dossier/1", "lockstep.dossier/2"))
+
+
+def test_the_same_facts_give_the_same_bytes() -> None:
+    again = parse(write(EVERY_FATE))
+    assert write(again) == write(EVERY_FATE)
+    assert pages(again) == pages(EVERY_FATE)
+    assert (junit.xml(again), summary.markdown(again)) == (junit.xml(EVERY_FATE), summary.markdown(EVERY_FATE))
+
+
+@pytest.mark.parametrize("name", list(pages(EVERY_FATE)))
+def test_a_page_is_whole_in_itself_and_can_be_read_aloud(name: str) -> None:
+    text = pages(EVERY_FATE)[name]
+    found = Reader(text)
+    assert found.open == []
+    assert text.startswith("<!DOCTYPE html>")
+    links = [
+        value for _, attrs in found.tags for key, value in attrs.items() if key in ("src", "href", "srcset", "action")
+    ]
+    assert links
+    assert not [link for link in links if link and re.match(r"(?!data:)[a-z]+:|//|/", link)]
+    assert not {"script", "link", "iframe", "object", "form"} & {tag for tag, _ in found.tags}
+    metas = [attrs for tag, attrs in found.tags if tag == "meta"]
+    policy = next(m["content"] for m in metas if m.get("http-equiv") == "Content-Security-Policy")
+    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    assert any(m.get("name") == "viewport" for m in metas)
+    tags = [tag for tag, _ in found.tags]
+    assert (tags.count("main"), tags.count("h1"), tags.count("title")) == (
+        1,
+        1,
+        1 + tags.count("svg") - svgs_hidden(found),
+    )
+    assert all(attrs.get("alt") for tag, attrs in found.tags if tag == "img")
+    assert all(attrs.get("scope") for tag, attrs in found.tags if tag == "th")
+    ids = [attrs["id"] for _, attrs in found.tags if attrs.get("id")]
+    assert len(ids) == len(set(ids))
+    assert {link[1:] for link in links if link and link.startswith("#")} <= set(ids)
+
+
+def svgs_hidden(found: Reader) -> int:
+    return sum(1 for tag, attrs in found.tags if tag == "svg" and attrs.get("aria-hidden") == "true")
+
+
+def test_links_between_pages_lead_to_pages_that_exist() -> None:
+    found = pages(EVERY_FATE)
+    files = {*found, "dossier.json", "summary.md", "junit.xml"}
+    for text in found.values():
+        links = [attrs["href"] for tag, attrs in Reader(text).tags if tag == "a"]
+        assert {link for link in links if link and not link.startswith("#")} <= files
+
+
+def test_names_and_texts_of_data_are_shown_and_never_act() -> None:
+    facts = dossier(target(pairs=(pair(name=HOSTILE), pair("source", name=HUGE))), model=HOSTILE)
+    for text in pages(facts).values():
+        assert "<script" not in text
+        assert "alert(1)" in text
+    assert "<script" not in summary.markdown(facts)
+    assert "&lt;script&gt;" in summary.markdown(facts)
+    root = ElementTree.fromstring(junit.xml(facts))
+    assert HOSTILE in str(root.get("name"))
+
+
+def test_a_message_that_xml_cannot_hold_leaves_the_report_well_formed() -> None:
+    facts = dossier(target(status="ERROR", why="killed \x00 by \x1b[31m signal \ud800"))
+    root = ElementTree.fromstring(junit.xml(facts).encode(errors="strict"))
+    assert root.get("errors") == "1"
+
+
+def test_the_report_has_a_case_for_each_limit_and_counts_them() -> None:
+    root = ElementTree.fromstring(junit.xml(EVERY_FATE))
+    suites = {str(s.get("name")).split(" / ")[1]: s for s in root.findall("testsuite")}
+    assert list(suites) == [t.name for t in EVERY_FATE.targets]
+    for one in EVERY_FATE.targets:
+        assert len(suites[one.name].findall("testcase")) == max(len(one.findings), 1)
+    assert {n: (s.get("failures"), s.get("errors"), s.get("skipped")) for n, s in suites.items()} == {
+        "cloud": ("0", "0", "0"),
+        "edge-fails": ("1", "0", "0"),
+        "edge-open": ("0", "1", "0"),
+        "edge-broken": ("0", "1", "0"),
+        "edge-waits": ("0", "0", "1"),
+        "edge-optional": ("0", "0", "1"),
+    }
+    assert (root.get("tests"), root.get("failures"), root.get("errors"), root.get("skipped")) == ("7", "1", "2", "2")
+
+
+@pytest.mark.parametrize(
+    ("one", "code"),
+    [
+        (target(), PASSED),
+        (target(status="FAIL"), FAILED),
+        (target(status="INCONCLUSIVE"), UNDECIDED),
+        (target(status="ERROR"), TOOLCHAIN),
+        (target(status="DEFERRED"), UNDECIDED),
+        (target(status="DEFERRED", deferral_allowed=True), PASSED),
+        (target(status="FAIL", required=False, optional_because="a trial"), PASSED),
+        (target(status="ERROR", required=False, optional_because="a trial"), PASSED),
+    ],
+    ids=lambda value: "" if isinstance(value, int) else f"{value.status}-{value.required}-{value.deferral_allowed}",
+)  # fmt: skip
+def test_the_report_is_red_exactly_where_lockstep_exits_nonzero(one: object, code: int) -> None:
+    facts = dossier(target("cloud", role="cloud"), one)  # type: ignore[arg-type]
+    root = ElementTree.fromstring(junit.xml(facts))
+    assert facts.exit_code == code
+    assert (int(str(root.get("failures"))) + int(str(root.get("errors"))) > 0) == (code != PASSED)
+
+
+def test_the_first_screen_says_each_answer_in_a_word_and_an_icon() -> None:
+    text = page.release(EVERY_FATE)
+    first = text[: text.index("<nav")]
+    words = re.sub(r"\s+", " ", "".join(Reader(text).text))
+    assert "May this be shipped? No edge-broken could not be built or run" in words
+    assert "Not yet: edge-open" in words
+    assert "No: edge-fails" in words
+    assert first.count("<svg") == 1 + sum(t.stand_in is not None for t in EVERY_FATE.targets)
+
+
+def test_a_limit_that_could_not_be_measured_is_said_so_in_every_rendering() -> None:
+    nothing = {"value": float("nan"), "low": float("-inf"), "high": float("inf"), "n": 0, "used": None}
+    for unit in ("share", "points", "ratio", "dB", "floors"):
+        one = target("edge", "INCONCLUSIVE", findings=(finding("INCONCLUSIVE", unit=unit, **nothing),))
+        facts = parse(write(dossier(one)))
+        assert "not measured" in page.target(facts, facts.targets[0])
+        assert "could not be measured" in page.release(facts)
+        assert "could not be measured" in summary.markdown(facts)
+        assert "could not be measured" in junit.xml(facts)
+
+
+def test_what_was_not_looked_for_says_the_command_and_is_not_left_out() -> None:
+    text = page.target(EVERY_FATE, EVERY_FATE.targets[1])
+    assert "lockstep explain" in text
+    assert "lockstep selftest" in text
+    assert "Error against depth" in text
+
+
+def test_a_cause_its_depth_and_a_self_test_are_shown_where_they_were_found() -> None:
+    tensors = tuple(Tensor(module=f"layer{i}", op="Conv", sqnr_db=40 - 5 * i, local_sqnr_db=45) for i in range(4))
+    cause = Cause(
+        missing=None, cause="quantization", explained=True, sentence="layer3 is what int8 cannot hold",
+        rungs=(Rung(name="quantized", status="broke", why="", differ=6, n=1000, sqnr_db=12.0),), tensors=tensors,
+        first=tensors[1], worst=tensors[3], suggestion="keep layer3 in float", reproduce="python again.py",
+    )  # fmt: skip
+    tested = SelfTest(
+        missing=None, planted=40, must_catch=31, caught=30, benign=9, false_alarms=0,
+        fixed=(Tolerance(tolerance="1e-5", caught=31, false_alarms=9),),
+    )  # fmt: skip
+    one = target(cause=cause, selftest=tested)
+    text = page.target(dossier(one), one)
+    assert "layer3 is what int8 cannot hold" in text
+    assert "Lowest at layer3: 25.0 dB" in text
+    assert "Of 40 planted faults 31 change what users see; 30 of those were caught" in text
+    assert "1e-5" in text
+
+
+def test_markdown_tables_have_as_many_cells_in_every_row() -> None:
+    rows = [line for line in summary.markdown(EVERY_FATE).splitlines() if line.startswith("|")]
+    assert len(rows) == 2 + len(EVERY_FATE.targets)
+    assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1
