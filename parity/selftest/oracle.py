@@ -29,6 +29,8 @@ Array = NDArray[Any]
 Class = Literal["must catch", "grey zone", "harmless"]
 BROKEN = 2.0
 CLEAR = 5.4
+SURELY_SEEN = 10
+"""Rows of a kind that a suite is expected to hold, so that 99.995 of 100 suites hold one."""
 FLOOR_TIMES = 2.0
 """A largest error has no standard error: twice the limit is broken, half of it is held."""
 
@@ -61,6 +63,8 @@ def truth(pairs: Mapping[Against, Pair], limits: Sequence[Limit], floors: Mappin
     strange = no_answer(source)
     if strange is not None:
         return Truth("must catch", strange, -np.inf, 0.0)
+    if any(_seen(~np.isfinite(a), source) for a in source.candidate.values() if a.dtype.kind == "f"):
+        return Truth("grey zone", "few answers are not finite", 0.0, 0.0)
     found = [
         (f"{name} against {against}", holds_by)
         for against, pair in pairs.items()
@@ -81,9 +85,15 @@ def no_answer(pair: Pair) -> str | None:
             return f"no output `{name}`"
         if found.dtype != wanted.dtype or found.shape != wanted.shape:
             return f"`{name}` is {found.dtype} {found.shape[1:]}"
-        if found.dtype.kind == "f" and not np.isfinite(found).all():
+        if found.dtype.kind == "f" and _seen(~np.isfinite(found), pair) >= SURELY_SEEN:
             return f"`{name}` is not finite"
     return None
+
+
+def _seen(strange: Array, pair: Pair) -> float:
+    """How many rows of such a kind a suite is expected to hold."""
+    rows = int(strange.reshape(len(pair.unit), -1).any(axis=1).sum())
+    return rows * pair.suite_units / len(np.unique(pair.unit))
 
 
 def _held(limit: Limit, pair: Pair, floors: Mapping[str, float]) -> Iterator[tuple[str, float]]:

@@ -120,7 +120,7 @@ def judge(
     refused = [*_compiled(bench, json.loads(Path(planted).read_text()))]
     trials = [*refused, *_answers(bench, healthy, seeds), *_truncated(bench, healthy, seeds)]
     trials += _leaks(project, made, bench, parts[0], seeds) if bench.config.calibration else []
-    trials += [*_labels(bench, healthy, seeds)]
+    trials += [*_labels(bench, healthy, seeds), *_not_numbers(bench, healthy, seeds)]
     document = {"model": model, "target": target, **summary(bench, trials)}
     document["rows"] = [asdict(t) for t in trials]
     (made / "selftest.json").write_text(json.dumps(_plain(document), indent=1, sort_keys=True))
@@ -201,6 +201,20 @@ def _truncated(bench: Bench, healthy: Outputs, seeds: int) -> Iterator[Trial]:
             outputs = {name: array[part] for name, array in healthy.items()}
             caught = bench.gate.caught_by(bench.witness, drawn.suite, outputs, pieces)
             yield _trial(one, Truth("must catch", ALWAYS, float("-inf"), 0.0), caught, {})
+
+
+def _not_numbers(bench: Bench, healthy: Outputs, seeds: int) -> Iterator[Trial]:
+    """NaN or infinity in one sample of the suite, or in a share of them."""
+    for kind, value in answer_defects.NOT_NUMBERS.items():
+        for size in (0.0, *SIZES):
+            for seed in range(seeds):
+                one = Planted("answers", kind, size, seed)
+                drawn = bench.draw(seed)
+                suite = {name: array[drawn.suite] for name, array in healthy.items()}
+                changed = answer_defects.with_value(suite, bench.answer, value, size, one.random())
+                if changed is not None:
+                    caught = bench.gate.caught_by(bench.witness, drawn.suite, changed, PIECES)
+                    yield _trial(one, Truth("must catch", ALWAYS, float("-inf"), 0.0), caught, {})
 
 
 def _labels(bench: Bench, healthy: Outputs, seeds: int) -> Iterator[Trial]:
