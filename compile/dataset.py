@@ -58,11 +58,11 @@ def read(project: Project, config: ModelFile, data: DataConfig, part: str) -> tu
 
 
 def write(made: Path, signature: Signature, batches: list[Batch], columns: Batch, size: int) -> None:
-    """Write prepared data. With state, batch t holds frame t of every stream, so that streams run side by side."""
+    """Write prepared data. With state, a batch holds the same frame of as many streams as fit, so that they run side by side."""
     folder = made / "batches"
     folder.mkdir()
     most = min(size, signature.axes[BATCH].most) if BATCH in signature.axes else size
-    pieces = _frames(batches, columns) if signature.state else _split(batches, most, signature)
+    pieces = _frames(batches, columns, most) if signature.state else _split(batches, most, signature)
     order = []
     for number, (batch, rows) in enumerate(pieces):
         np.savez(folder / f"{number:05d}.npz", **batch)  # type: ignore[arg-type]  # numpy's stub forbids ** of arrays
@@ -256,8 +256,8 @@ def _split(batches: list[Batch], size: int, signature: Signature) -> Iterator[tu
         start += count
 
 
-def _frames(batches: list[Batch], columns: Batch) -> Iterator[tuple[Batch, NDArray[np.int64]]]:
-    """Frame t of every stream as batch t, with the stream's number in `stream`; a stream is one `group`."""
+def _frames(batches: list[Batch], columns: Batch, most: int) -> Iterator[tuple[Batch, NDArray[np.int64]]]:
+    """Of `most` streams at a time frame after frame, with the streams' numbers in `stream`; a stream is one `group`."""
     joined = {name: np.concatenate([b[name] for b in batches]) for name in batches[0]}
     count = len(next(iter(joined.values())))
     groups = columns.get("group", np.zeros(count, np.int64))
@@ -267,6 +267,8 @@ def _frames(batches: list[Batch], columns: Batch) -> Iterator[tuple[Batch, NDArr
     for row, number in enumerate(stream):
         position[row] = seen[number]
         seen[number] += 1
-    for step in range(int(seen.max())):
-        rows = np.flatnonzero(position == step)
-        yield {name: array[rows] for name, array in joined.items()} | {"stream": stream[rows].astype(np.int64)}, rows
+    for first in range(0, len(names), most):
+        here = (stream >= first) & (stream < first + most)
+        for step in range(int(seen[first : first + most].max())):
+            rows = np.flatnonzero(here & (position == step))
+            yield {name: v[rows] for name, v in joined.items()} | {"stream": stream[rows].astype(np.int64)}, rows

@@ -26,7 +26,7 @@ Estimate = Callable[[int], Bounded]
 
 
 def share(flags: Flags, groups: Codes | None, confidence: float) -> Estimate:
-    """The share of rows that hold."""
+    """The share of rows that hold. Where the rarer outcome is seen in too few groups to be resampled, the bound is exact."""
     n, count = len(flags), int(flags.sum())
     if groups is None:
         return lambda rows: Bounded(
@@ -39,7 +39,8 @@ def share(flags: Flags, groups: Codes | None, confidence: float) -> Estimate:
 
     table = np.array([[0.0, 1.0], [1.0, 1.0]])
     figure = Sums(flags.astype(np.int64), table, lambda s: s[..., 0] / s[..., 1])
-    return _of_groups(exact, figure, ~flags, groups, confidence)
+    rarer = ~flags if 2 * count > n else flags
+    return _of_groups(exact, figure, rarer, groups, confidence)
 
 
 def difference(reference: Flags, candidate: Flags, groups: Codes | None, confidence: float) -> Estimate:

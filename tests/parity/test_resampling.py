@@ -185,6 +185,14 @@ def test_no_group_of_g_differs_proves_what_counts_of_groups_prove_or_nearly() ->
         assert closed <= -betting.difference(0 * sizes, 0 * sizes, sizes, 0.95).low <= 1.04 * closed
 
 
+def test_a_rare_event_and_its_absence_have_the_same_bounds_over_groups() -> None:
+    """What no group showed may still be: in 330 groups at most 1 - 0.05^(1/330) of the rows, or 4 % more (binomial)."""
+    groups, never = np.repeat(np.arange(330), 25), np.zeros(8_250, bool)
+    seen, unseen = (estimate.share(flags, groups, 0.95)(8_250).interval for flags in (never, ~never))
+    assert seen.high == pytest.approx(1 - unseen.low)
+    assert 1 - 0.05 ** (1 / 330) <= seen.high <= 1.04 * (1 - 0.05 ** (1 / 330))
+
+
 def test_groups_exchanged_and_sides_exchanged_mirror_the_bounds() -> None:
     rng = np.random.default_rng(8)
     sizes = rng.integers(5, 20, 50).astype(float)
