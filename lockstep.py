@@ -210,11 +210,14 @@ def plan(model: str, flips: float, as_json: bool) -> int:
 @registry_option
 @json_option
 def artifacts(model: str, registry: str | None, as_json: bool) -> int:
-    """All of it: build, judge and publish MODEL. Does nothing, and says so, when nothing changed."""
+    """All of it: build, judge, explain what differs, publish MODEL. Does nothing, and says so, when nothing changed."""
     from parity.check import check as judge_all
+    from parity.explain import explain_all
 
     def go(line: Line) -> Answer:
-        return _publish(line, judge_all(line), registry, as_json, trusting=True)
+        outcomes = judge_all(line)
+        explain_all(line, outcomes)
+        return _publish(line, outcomes, registry, as_json, trusting=True)
 
     return _with_line(model, registry, as_json, go)
 
