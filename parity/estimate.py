@@ -98,6 +98,19 @@ def absolute(signed: Estimate) -> Estimate:
     return found
 
 
+def within(span: tuple[float, float], found: Estimate) -> Estimate:
+    """The same bounds, cut to what the figure can be; bounds that are not supported stay open."""
+
+    def cut(rows: int) -> Bounded:
+        one = found(rows)
+        low, high = one.interval.low, one.interval.high
+        if math.isfinite(low + high):
+            low, high = max(low, span[0]), min(high, span[1])
+        return Bounded(Interval(one.interval.value, low, high), one.units, one.method)
+
+    return cut
+
+
 def figure_of(figure: Figure, differs: Flags, worst: float, groups: Codes | None, confidence: float) -> Estimate:
     """Any other figure: BCa, or the exact bound where too few rows differ."""
     found = bounds(figure, differs, worst, groups, confidence)

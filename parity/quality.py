@@ -88,7 +88,8 @@ def auc(rows: Rows, limit: Limit) -> Quality:
     curves = [area_under_curve(side, positive) for side in (rows.reference, rows.candidate)]
     rarer = min(float(positive.mean()), 1 - float(positive.mean()))
     figure = Weighted(lambda weights: np.stack([curve(weights) for curve in curves], axis=-1))
-    return Quality(figure, rows.reference != rows.candidate, 1 / max(rarer, TINY))
+    moved = rankdata(rows.reference) != rankdata(rows.candidate)
+    return Quality(figure, moved, 1 / max(rarer, TINY))
 
 
 def area_under_curve(scores: Array, positive: Flags) -> Callable[[Array], Array]:

@@ -84,6 +84,14 @@ def test_where_nothing_differs_the_bound_is_the_exact_one_times_the_worst() -> N
     assert found.interval.low == pytest.approx(-3 * (1 - 0.05 ** (1 / 600)))
 
 
+def test_where_no_resample_moves_the_figure_the_bound_is_the_exact_one_too() -> None:
+    """Every row differs a little and the figure does not: BCa would prove that it never can."""
+    figure = Weighted(lambda w: np.zeros(len(w)))
+    found = bounds(figure, np.ones(600, bool), 3.0, None, 0.95)
+    assert found.method == "exact"
+    assert found.interval.low == pytest.approx(-3 * (1 - 0.05 ** (1 / 600)))
+
+
 def test_few_groups_are_not_supported_and_twenty_are() -> None:
     for count, supported in ((19, False), (20, True)):
         groups = np.repeat(np.arange(count), 5)

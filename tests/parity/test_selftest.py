@@ -47,7 +47,7 @@ def pair(candidate: np.ndarray, labels: np.ndarray | None = None, units: int = S
 
 
 def told(candidate: np.ndarray, *limits: Limit, labels: np.ndarray | None = None) -> Any:
-    return truth({"source": pair(candidate, labels)}, limits, {})
+    return truth({"source": pair(candidate, labels)}, limits)
 
 
 @pytest.mark.parametrize(
