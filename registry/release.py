@@ -21,7 +21,7 @@ from compile.line import Line, own_code
 from compile.step import Step
 from parity import observe
 from parity.check import Outcome
-from parity.explain import answers_equal, failover, read_explained
+from parity.explain.station import answers_equal, failover, read_explained
 from parity.policy import Policy, load_policy
 from parity.report import complaints
 from parity.verdict import Status

@@ -20,10 +20,10 @@ import numpy as np
 from compile.config import ModelFile
 from parity import statistics
 from parity.answers import Flags, agree
+from parity.explain.tensors import noise_over_signal
 from parity.observed import Observed, broken_laws
 from parity.policy import Policy
 from parity.statistics import Interval
-from parity.tensors import noise_over_signal
 
 RungName = Literal[
     "source",

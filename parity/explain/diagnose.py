@@ -19,16 +19,16 @@ import numpy as np
 from compile.config import ModelFile, TargetFile, load_model, load_target
 from compile.dataset import columns_of
 from compile.project import GRAPH_FILE, Project
-from parity import cause as causes
-from parity import doubts
-from parity.case import Case, sample, unprocessed
-from parity.cause import Cause
-from parity.inner import by_constants, changes_that_tell, layers_of_break
-from parity.ladder import ANSWERS, ORDER, Rung, Standing, alike, climb, culprit, scale_of
+from parity.explain import cause as causes
+from parity.explain import doubts
+from parity.explain.case import Case, sample, unprocessed
+from parity.explain.cause import Cause
+from parity.explain.inner import by_constants, changes_that_tell, layers_of_break
+from parity.explain.ladder import ANSWERS, ORDER, Rung, Standing, alike, climb, culprit, scale_of
+from parity.explain.rungs import Places, kept, ladder, linked
+from parity.explain.tensors import Diverging, decibel
 from parity.observed import Observed
 from parity.policy import load_policy
-from parity.rungs import Places, kept, ladder, linked
-from parity.tensors import Diverging, decibel
 
 if TYPE_CHECKING:
     import onnx

@@ -21,12 +21,12 @@ from compile.line import Line, own_code
 from compile.step import Step, read_record
 from parity import observe
 from parity.check import JUDGED_BY, Outcome
-from parity.found import Found, found
+from parity.explain.found import Found, found
 from parity.policy import load_policy
 from parity.verdict import Status
 
 if TYPE_CHECKING:
-    from parity.climber import Ran
+    from parity.explain.climber import Ran
 
 DOCUMENT = "explain.json"
 
@@ -133,8 +133,8 @@ def _walk(
     line: Line, name: str, target: TargetFile, question: Found, folder: Path, what: str, flags: str
 ) -> tuple[Path, dict[str, str]]:
     """Climb the runtime's rungs, let the child judge all of them, try the suggestion, write it down."""
-    from parity import remedy
-    from parity.climber import Climber
+    from parity.explain import remedy
+    from parity.explain.climber import Climber
 
     climber = Climber(line, target, folder, what)
     rungs = [*climber.precisions(), *climber.artifacts(question)]
@@ -155,7 +155,7 @@ def _walk(
         "effective": climber.effective,
         "foreign": question.foreign,
     }
-    made, read = line.child(folder, what, "parity.diagnose:diagnose", arguments)
+    made, read = line.child(folder, what, "parity.explain.diagnose:diagnose", arguments)
     document = json.loads((made / DOCUMENT).read_text())
     suggestion = remedy.suggest(climber, document, graph, name)
     document |= {
