@@ -79,6 +79,11 @@ def measured(limit: Limit, against: Against, scene: Scene) -> Named:
     return METRICS[limit.metric](scene, against, limit)
 
 
+def spoken(limit: Limit) -> str:
+    """A metric's name as words."""
+    return limit.metric.replace("_", " ")
+
+
 def float_error(scene: Scene, against: Against, limit: Limit) -> Named:
     """Largest difference to the source, in multiples of the noise floor; integer outputs must be equal."""
     floors: dict[str, float] = json.loads((scene.folders["source"] / "floor.json").read_text())["outputs"]
@@ -161,7 +166,7 @@ def task_quality(scene: Scene, against: Against, limit: Limit) -> Named:
     """A metric of the task: the candidate's value less the reference's; of errors, the other way round."""
     rows = scene.rows[against]
     found = quality.QUALITIES[limit.metric](rows, limit)
-    yield limit.metric, _margin(found, rows, limit)
+    yield spoken(limit), _margin(found, rows, limit)
 
 
 def _margin(found: quality.Quality, rows: Rows, limit: Limit) -> Measured:
@@ -193,13 +198,13 @@ def distance(scene: Scene, against: Against, limit: Limit) -> Named:
     of_figure = estimate.within(
         limit.is_a.span, estimate.figure_of(found.figure, found.differs, found.worst, rows.groups, limit.confidence)
     )
-    yield limit.metric, estimate.measured(of_figure, len(rows), rows.groups, limit.sense, limit.threshold)
+    yield spoken(limit), estimate.measured(of_figure, len(rows), rows.groups, limit.sense, limit.threshold)
 
 
 def cosine_minimum(scene: Scene, against: Against, limit: Limit) -> Named:
     """The smallest cosine of all rows. A minimum of a sample has no interval: it speaks of these rows alone."""
     cosines = scene.rows[against].facts["cosine"]
-    yield "cosine_minimum", Measured.exactly(float(cosines.min()), len(cosines))
+    yield spoken(limit), Measured.exactly(float(cosines.min()), len(cosines))
 
 
 def route_flips(scene: Scene, against: Against, limit: Limit) -> Named:
@@ -208,7 +213,7 @@ def route_flips(scene: Scene, against: Against, limit: Limit) -> Named:
     rows = scene.rows[against]
     kept = routed(rows, scene.route)
     found = estimate.share(kept.reference != kept.candidate, rows.groups, limit.confidence)
-    yield "route_flips", estimate.measured(found, len(rows), rows.groups, limit.sense, limit.threshold)
+    yield spoken(limit), estimate.measured(found, len(rows), rows.groups, limit.sense, limit.threshold)
 
 
 def escalation_change(scene: Scene, against: Against, limit: Limit) -> Named:
@@ -228,7 +233,7 @@ def kept_error_rate(scene: Scene, against: Against, limit: Limit) -> Named:
     assert scene.route is not None
     rows, pair = scene.rows[against], scene.right(against)
     if pair is not None:
-        yield "kept_errors", _margin(kept_quality(rows, scene.route, pair), rows, limit)
+        yield spoken(limit), _margin(kept_quality(rows, scene.route, pair), rows, limit)
 
 
 def kept_quality(rows: Rows, route: Route, right: tuple[Flags, Flags]) -> quality.Quality:

@@ -29,6 +29,7 @@ from parity.explain.rungs import Places, kept, ladder, linked
 from parity.explain.tensors import Diverging, decibel
 from parity.observed import Observed
 from parity.policy import load_policy
+from parity.rows import codes
 
 if TYPE_CHECKING:
     import onnx
@@ -63,7 +64,9 @@ def diagnose(
     at = Places(**{name: None if place is None else Path(place) for name, place in places.items()})  # type: ignore[arg-type]
     exact, fresh = onnx.load(at.float_graph / GRAPH_FILE), onnx.load(at.graph / GRAPH_FILE)
     climbed = linked([kept(made, r) for r in ladder(made, at, exact, fresh, config, rungs)], config, foreign=foreign)
-    standings = climb(climbed, config, scale_of(at.source, load_policy(project, config.policy)))
+    columns = columns_of(at.suite)
+    groups = codes(columns["group"][columns["row"]]) if "group" in columns else None
+    standings = climb(climbed, config, scale_of(at.source, load_policy(project, config.policy)), groups)
     case = _case(project, config, load_target(project, target), at, standings, exact, fresh)
     found = _diagnosis(config, at, case, standings, effective)
     document = {
