@@ -1,8 +1,8 @@
 """The truth about a planted defect, from rows that the gate does not see: must it be caught, or is it harmless?
 
 In: the outputs of both sides on the pool, the policy's limits, the suite's size. Out: a `Truth`. Plain figures of the pool,
-computed here and not by the gate: agreement, right answers, slices, SQNR, float error; how sure a suite of its size can be
-of each is twice its standard error.
+computed here and not by the gate: agreement, right answers, slices, SQNR, float error, drift of state, changed routes. How
+sure a suite of its size can be of each is twice its standard error, over units: rows of one stream are no witnesses apart.
 
 must catch: some limit is broken by more than twice the suite's standard error, or what comes out is no answer at all.
 harmless: every limit is held by more than `CLEAR` of them, so that a gate with one-sided 95 % bounds passes it in 9,999 of
@@ -21,8 +21,10 @@ from numpy.typing import NDArray
 from compile.config import ModelFile
 from parity import answers
 from parity.limit import Against, Limit
-from parity.rows import Rows
-from parity.selftest.witness import Outputs, answers_of
+from parity.policy import Route
+from parity.route import routed
+from parity.rows import Rows, of_answers, of_scores
+from parity.selftest.witness import Outputs, answers_of, results_of
 from parity.slices import columns_to_slice, slices
 
 Array = NDArray[Any]
@@ -30,9 +32,9 @@ Class = Literal["must catch", "grey zone", "harmless"]
 BROKEN = 2.0
 CLEAR = 5.4
 SURELY_SEEN = 10
-"""Rows of a kind that a suite is expected to hold, so that 99.995 of 100 suites hold one."""
+"""Units of a kind that a suite is expected to hold, so that 99,995 of 100,000 suites hold one."""
 FLOOR_TIMES = 2.0
-"""A largest error has no standard error: twice the limit is broken, half of it is held."""
+"""A largest error has no standard error: twice the limit, where a suite surely sees it, is broken; half of it is held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,12 @@ class Pair:
     columns: Mapping[str, Array]
     unit: NDArray[np.int64]
     suite_units: int
+    route: Route | None = None
+
+    @property
+    def share(self) -> float:
+        """How much of the pool a suite is, in units."""
+        return self.suite_units / len(np.unique(self.unit))
 
 
 def truth(pairs: Mapping[Against, Pair], limits: Sequence[Limit], floors: Mapping[str, float]) -> Truth:
@@ -91,9 +99,9 @@ def no_answer(pair: Pair) -> str | None:
 
 
 def _seen(strange: Array, pair: Pair) -> float:
-    """How many rows of such a kind a suite is expected to hold."""
-    rows = int(strange.reshape(len(pair.unit), -1).any(axis=1).sum())
-    return rows * pair.suite_units / len(np.unique(pair.unit))
+    """How many units that have such a row a suite is expected to hold."""
+    rows = strange.reshape(len(pair.unit), -1).any(axis=1)
+    return len(np.unique(pair.unit[rows])) * pair.share
 
 
 def _held(limit: Limit, pair: Pair, floors: Mapping[str, float]) -> Iterator[tuple[str, float]]:
@@ -109,24 +117,31 @@ def _held(limit: Limit, pair: Pair, floors: Mapping[str, float]) -> Iterator[tup
             yield from _sqnr(limit, pair)
         case "float_error":
             for name, floor in floors.items():
-                error = float(np.abs(pair.candidate[name].astype(float) - pair.reference[name]).max()) / floor
-                yield "float error", _of_largest(error / limit.bound)
+                error = np.abs(pair.candidate[name].astype(float) - pair.reference[name])
+                yield f"float error of `{name}`", _of_largest(error / floor / limit.bound, pair)
+        case "state_drift":
+            yield "state drift", _drift(pair, limit.bound)
+        case "route_flips" | "escalation_change":
+            yield from _routes(limit, pair)
         case _:
             return
 
 
-def _of_largest(times: float) -> float:
-    """A largest value as if it had a standard error: at twice the limit it is surely broken, at half of it surely held."""
-    return -2 * BROKEN if times > FLOOR_TIMES else 2 * CLEAR if times < 1 / FLOOR_TIMES else 0.0
+def _of_largest(times: Array, pair: Pair) -> float:
+    """A largest value as if it had a standard error. What so few units have that a suite may not hold one is neither."""
+    if _seen(times > FLOOR_TIMES, pair) >= SURELY_SEEN:
+        return -2 * BROKEN
+    return 2 * CLEAR if times.max() < 1 / FLOOR_TIMES else 0.0
 
 
 def _distance(counts: Array, sizes: Array, pair: Pair, bound: float) -> float:
-    """(ratio of sums over the pool - bound) over the standard error that the suite's units give it."""
+    """(ratio of sums over the pool - bound) over the standard error that the suite's units give it. Units of size 0 have no
+    part in it."""
     value = float(counts.sum() / sizes.sum())
     left = np.bincount(pair.unit, counts - value * sizes)
     there = np.bincount(pair.unit, sizes)
     left, there = left[there > 0], there[there > 0]
-    variance = float(left.var()) / float(there.mean()) ** 2 / pair.suite_units
+    variance = float(left.var()) / float(there.mean()) ** 2 / max(pair.share * len(there), 1)
     return (value - bound) / float(np.sqrt(max(variance, 1e-30)))
 
 
@@ -141,13 +156,11 @@ def _slices(limit: Limit, pair: Pair) -> Iterator[tuple[str, float]]:
     same = answers.agree(pair.config.task, ours, theirs)
     grouped = pair.unit if len(np.unique(pair.unit)) < len(pair.unit) else None
     rows = Rows(pair.config.task, ours, theirs, same, {}, pair.columns, grouped, 0)
-    share = pair.suite_units / len(np.unique(pair.unit))
-    for part in slices(columns_to_slice(rows), limit.by, round(limit.smallest / max(share, 1e-9)), grouped):
-        inside = part.rows
-        size = float(inside.sum()) * share
-        value = float(same[inside].mean())
-        error = np.sqrt(max(value * (1 - value), 1e-30) / max(size, 1))
-        yield f"agreement in {part.name}", (value - limit.bound) / float(error)
+    for part in slices(columns_to_slice(rows), limit.by, round(limit.smallest / max(pair.share, 1e-9)), grouped):
+        yield (
+            f"agreement in {part.name}",
+            _distance((same & part.rows).astype(float), part.rows.astype(float), pair, limit.bound),
+        )
 
 
 def _correct(limit: Limit, pair: Pair) -> Iterator[tuple[str, float]]:
@@ -175,3 +188,44 @@ def _sqnr(limit: Limit, pair: Pair) -> Iterator[tuple[str, float]]:
         signal = (exact**2).sum(axis=1)
         noise = ((exact - pair.candidate[name].reshape(len(wanted), -1)) ** 2).sum(axis=1)
         yield f"SQNR of `{name}`", _distance(-noise, np.maximum(signal, 1e-300), pair, -allowed)
+
+
+def _drift(pair: Pair, bound: float) -> float:
+    """How much farther apart the sides are in the later half of the streams; rows of a stream stand in order of time."""
+    ours, theirs = (answers_of(pair.config, side).astype(np.float64) for side in (pair.reference, pair.candidate))
+    length = np.bincount(pair.unit)
+    order = np.argsort(pair.unit, kind="stable")
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order)) - np.repeat(np.cumsum(length) - length, length)
+    late = place >= length[pair.unit] // 2
+    weights = late / late.mean() - ~late / max(float((~late).mean()), 1e-9)
+    return _distance(-np.abs(theirs - ours) * weights, np.ones(len(ours)), pair, -bound)
+
+
+def _routes(limit: Limit, pair: Pair) -> Iterator[tuple[str, float]]:
+    """Requests that change sides of the deployed rule, and how far that moves the share that escalates, either way."""
+    kept = _kept(pair)
+    if kept is None:
+        return
+    ours, theirs = kept
+    every = np.ones(len(ours))
+    if limit.metric == "route_flips":
+        yield "route flips", _distance(-(ours != theirs).astype(float), every, pair, -limit.bound)
+        return
+    moved = ours.astype(float) - theirs
+    for sign, name in ((-1, "more"), (1, "fewer")):
+        yield f"{name} are escalated", _distance(sign * moved, every, pair, -limit.bound)
+
+
+def _kept(pair: Pair) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
+    """Which rows each side's confidence keeps at the edge; None without a rule, or where answers have no confidence."""
+    if pair.route is None:
+        return None
+    task = pair.config.task
+    one, other = (results_of(pair.config, side) for side in (pair.reference, pair.candidate))
+    ours, theirs = (answers.answers(task.kind, side) for side in (one, other))
+    facts = of_scores(task.kind, one, other) | of_answers(task, ours, theirs)
+    if "confidence" not in facts:
+        return None
+    kept = routed(Rows(task, ours, theirs, answers.agree(task, ours, theirs), facts, pair.columns, None, 0), pair.route)
+    return kept.reference, kept.candidate

@@ -19,7 +19,7 @@ from compile.dataset import columns_of, refuse_leakage
 from compile.errors import ConfigError
 from compile.project import Project
 from parity.limit import Against, Limit
-from parity.policy import Policy, load_policy
+from parity.policy import Policy, Route, load_policy
 from parity.selftest import answer_defects
 from parity.selftest.gate import FIXED, LEAST_COSINE, PIECES, Gate, caught_by_tolerances
 from parity.selftest.oracle import Pair, Truth, truth
@@ -31,6 +31,7 @@ from parity.selftest.witness import (
     Witness,
     draw,
     joined_columns,
+    kinds_of,
     read_outputs,
     suite_units,
 )
@@ -65,6 +66,7 @@ class Bench:
     most_units: int
     floors: Mapping[str, float]
     gate: Gate
+    route: Route | None = None
 
     @property
     def answer(self) -> str:
@@ -97,6 +99,7 @@ class Bench:
                 columns,
                 np.unique(self.witness.unit[pool], return_inverse=True)[1],
                 units,
+                self.route,
             )
             for against, side in sides.items()
         }
@@ -149,6 +152,7 @@ def _bench(
         unit,
         read_outputs(Path(places["source outputs"]), config.signature),
         None if baseline is None else read_outputs(Path(baseline), config.signature),
+        kinds_of(columns, unit, dict.fromkeys(name for limit in policy.limits for name in limit.by)),
     )
     most = _units_of(columns_of(Path(parts[0])))
     if suite_units(witness, most) < LEAST_UNITS:
@@ -160,7 +164,7 @@ def _bench(
     floors = json.loads((folders["source"] / "floor.json").read_text())["outputs"]
     limits = [limit for limit in policy.limits if target_file.precision in limit.precision]
     gate = Gate(config, target_file, policy, folders, made.parent / "scratch")
-    return Bench(config, limits, witness, most, floors, gate)
+    return Bench(config, limits, witness, most, floors, gate, policy.route)
 
 
 def _units_of(columns: Mapping[str, Any]) -> int:
