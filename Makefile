@@ -10,7 +10,10 @@ LOCK := configs/toolchains/main.txt
 READY := .venv/.ready
 PIP_OPTIONS := --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help artifacts report check test browser lint types imports ui bench clean lock install
+TRIED := fashion-cnn/edge-x86-onnxruntime sensor-anomaly/edge-x86-openvino-fp32 voice-activity/edge-x86-openvino-fp32
+POOLS := dataset-fashion-mnist $(foreach language,en es fr it ru,asterisk-core-sounds-$(language)-g722)
+
+.PHONY: help artifacts report check test selftest pools browser lint types imports ui bench clean lock install
 
 help:  ## list what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -25,6 +28,15 @@ check: lint types imports test  ## lint, types, import rules, all tests: what CI
 
 test: $(READY) browser  ## the tests alone
 	$(BIN)/pytest
+
+selftest: $(READY) pools  ## plant defects in the shipped models and count which the gate catches (docs/selftest.md)
+	@code=0; for one in $(TRIED); do $(BIN)/lockstep selftest $${one%/*} $${one#*/} || code=$$?; echo; done; exit $$code
+
+pools: $(READY)  # more data of the same kinds: Debian's packages, and a decoder of G.722
+	@dpkg -s $(POOLS) >/dev/null 2>&1 || { \
+		[ "$$(id -u)" = 0 ] || { echo "data not found: sudo apt-get install $(POOLS)"; exit 1; }; \
+		echo "installing $(POOLS)"; apt-get update -qq && apt-get install -y -qq --no-install-recommends $(POOLS) >/dev/null; }
+	@$(BIN)/python -c 'import av' 2>/dev/null || $(BIN)/pip install $(PIP_OPTIONS) av==18.1.0
 
 browser:  # the dossier's pages are opened in a real one
 	@command -v chromium chromium-browser google-chrome >/dev/null || { \

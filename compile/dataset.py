@@ -186,7 +186,7 @@ def raw_batches(project: Project, data: DataConfig, part: str) -> Iterator[Batch
             raise ConfigError(
                 f"{part}: `{data.function}` gave {type(found).__name__}; expected dicts of arrays, one a batch"
             )
-        for batch in found:
+        for batch in user_code.each(found, f"{part} `{data.function}`"):
             if not isinstance(batch, Mapping):
                 raise ConfigError(
                     f"{part}: `{data.function}` yielded {type(batch).__name__}; expected a dict of arrays"

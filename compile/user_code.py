@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 from compile.errors import ConfigError, LockstepError
+
+END = object()
 
 
 def function(name: str, role: str) -> Callable[..., Any]:
@@ -34,6 +37,13 @@ def guarded(call: Callable[..., Any], what: str) -> Callable[..., Any]:
             raise ConfigError(f"{what} raised {_said(error)}") from error
 
     return run
+
+
+def each(items: Iterable[Any], what: str) -> Iterator[Any]:
+    """The items, with whatever the user's generator raises on the way turned into a ConfigError that names it."""
+    following = guarded(partial(next, iter(items), END), what)
+    while (item := following()) is not END:
+        yield item
 
 
 def _said(error: BaseException) -> str:

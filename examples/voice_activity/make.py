@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 import wave
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -29,8 +29,8 @@ from examples.voice_activity.speech import (
     find_speech,
     mix,
     place,
-    share_audio,
     starts_and_ends,
+    tell_apart,
 )
 
 HERE = Path(__file__).resolve().parent
@@ -162,7 +162,7 @@ def make_suite(clips: Path, prompts: Path) -> list[Stream]:
     for voice, language in VOICE_SETS.items():
         found = read_prompts(prompts, voice, language)
         shuffled = [found[i] for i in rng.permutation(len(found))]
-        chosen = choose(shuffled)
+        chosen = choose(shuffled, PROMPTS_EACH)
         taken += chosen
         left += [clip.samples for clip in shuffled[shuffled.index(chosen[-1]) + 1 :]]
     taken += [Clip(name, name.split("-")[0], "en", read_samples(clips / file)) for name, file in SUITE_CLIPS.items()]
@@ -170,16 +170,12 @@ def make_suite(clips: Path, prompts: Path) -> list[Stream]:
     return [make_stream(clip, turn, crowd, rng) for turn, clip in enumerate(taken)]
 
 
-def choose(clips: list[Clip]) -> list[Clip]:
-    """The first `PROMPTS_EACH` that share no audio: some prompts are put together from the same recordings."""
-    chosen: list[tuple[Clip, np.ndarray]] = []
-    for clip in clips:
-        heard = starts_and_ends(clip.samples)
-        if not any(share_audio(heard, other) for _, other in chosen):
-            chosen.append((clip, heard))
-        if len(chosen) == PROMPTS_EACH:
-            break
-    return [clip for clip, _ in chosen]
+def choose(clips: list[Clip], most: int, beside: Sequence[Clip] = ()) -> list[Clip]:
+    """The first `most` that share no audio with each other or with those `beside`: some prompts are put together from the
+    same recordings."""
+    every = [*beside, *clips]
+    kept = tell_apart([starts_and_ends(clip.samples) for clip in every], known=len(beside), most=most)
+    return [every[i] for i in kept]
 
 
 def make_stream(clip: Clip, turn: int, crowd: Iterator[np.ndarray], rng: np.random.Generator) -> Stream:
@@ -230,17 +226,20 @@ def read_samples(file: Path) -> np.ndarray:
 
 
 def write_slices(suite: list[Stream], calibration: list[Stream]) -> None:
-    frames = [len(stream.labels) for stream in suite]
-    np.savez_compressed(
-        HERE / "suite.npz",
-        **columns(suite),
-        labels=np.concatenate([stream.labels for stream in suite]),
-        source=np.repeat([stream.source for stream in suite], frames),
-        language=np.repeat([stream.language for stream in suite], frames),
-        noise=np.repeat([stream.noise for stream in suite], frames),
-        snr_db=np.repeat([stream.snr_db for stream in suite], frames),
-    )
+    np.savez_compressed(HERE / "suite.npz", **judged_columns(suite))
     np.savez_compressed(HERE / "calibration.npz", **columns(calibration))
+
+
+def judged_columns(streams: list[Stream]) -> dict[str, np.ndarray]:
+    """What is judged by: the columns that both slices hold, the labels, and what to slice by."""
+    frames = [len(stream.labels) for stream in streams]
+    return columns(streams) | {
+        "labels": np.concatenate([stream.labels for stream in streams]),
+        "source": np.repeat([stream.source for stream in streams], frames),
+        "language": np.repeat([stream.language for stream in streams], frames),
+        "noise": np.repeat([stream.noise for stream in streams], frames),
+        "snr_db": np.repeat([stream.snr_db for stream in streams], frames),
+    }
 
 
 def columns(streams: list[Stream]) -> dict[str, np.ndarray]:

@@ -36,10 +36,10 @@ Held = Iterator[tuple[str, float]]
 BROKEN = 2.0
 CLEAR = 5.4
 SURELY_SEEN = 10
-"""Rows of a kind that a suite is expected to hold, so that 99.995 of 100 suites hold one."""
+"""Units of a kind that a suite is expected to hold, so that 99,995 of 100,000 suites hold one."""
 BLOCKS = 50
 FLOOR_TIMES = 2.0
-"""A largest error has no standard error: twice the limit is broken, half of it is held."""
+"""A largest error has no standard error: twice the limit, where a suite surely sees it, is broken; half of it is held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,11 @@ class Pair:
     suite_units: int
     route: Route | None = None
     floors: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def share(self) -> float:
+        """How much of the pool a suite is, in units."""
+        return self.suite_units / len(np.unique(self.unit))
 
 
 def truth(pairs: Mapping[Against, Pair], limits: Sequence[Limit]) -> Truth:
@@ -101,9 +106,9 @@ def no_answer(pair: Pair) -> str | None:
 
 
 def _seen(strange: Array, pair: Pair) -> float:
-    """How many rows of such a kind a suite is expected to hold."""
-    rows = int(strange.reshape(len(pair.unit), -1).any(axis=1).sum())
-    return rows * pair.suite_units / len(np.unique(pair.unit))
+    """How many units that have such a row a suite is expected to hold."""
+    rows = strange.reshape(len(pair.unit), -1).any(axis=1)
+    return len(np.unique(pair.unit[rows])) * pair.share
 
 
 def _agreement(limit: Limit, pair: Pair) -> Held:
@@ -112,13 +117,12 @@ def _agreement(limit: Limit, pair: Pair) -> Held:
 
 def _float_error(limit: Limit, pair: Pair) -> Held:
     for name, floor in pair.floors.items():
-        error = float(np.abs(pair.candidate[name].astype(float) - pair.reference[name]).max()) / floor
-        yield "float error", _of_largest(error / limit.bound)
+        error = np.abs(pair.candidate[name].astype(float) - pair.reference[name])
+        yield f"float error of `{name}`", _of_largest(error / floor / limit.bound, pair)
 
 
 def _cosine_minimum(limit: Limit, pair: Pair) -> Held:
-    least = float(_rows(pair).facts["cosine"].min())
-    yield "cosine_minimum", _of_largest((1 - least) / (1 - limit.bound))
+    yield "cosine minimum", _of_largest((1 - _rows(pair).facts["cosine"]) / (1 - limit.bound), pair)
 
 
 def _quality(limit: Limit, pair: Pair) -> Held:
@@ -140,7 +144,8 @@ def _routing(limit: Limit, pair: Pair) -> Held:
         case "route_flips":
             yield "route flips", _distance(-np.abs(moved), ones, pair, -limit.bound)
         case "escalation_change":
-            yield "escalation", min(_distance(side * moved, ones, pair, -limit.bound) for side in (-1, 1))
+            for sign, name in ((-1, "more"), (1, "fewer")):
+                yield f"{name} are escalated", _distance(sign * moved, ones, pair, -limit.bound)
         case _:
             right = _right(pair)
             if right is not None:
@@ -154,23 +159,26 @@ def _by_figure(figure: Figure, limit: Limit, pair: Pair) -> float:
     weights = (block[None, :] != np.arange(BLOCKS)[:, None]).astype(float)
     value, left_out = float(figure.of(np.ones((1, len(block))))[0]), figure.of(weights)
     spread = float(((left_out - left_out.mean()) ** 2).sum()) * (BLOCKS - 1) / BLOCKS
-    error = np.sqrt(spread * len(np.unique(pair.unit)) / pair.suite_units)
+    error = np.sqrt(spread / pair.share)
     sign = -1.0 if limit.sense == "at_most" else 1.0
     return float(sign * (value - limit.threshold) / max(float(error), 1e-15))
 
 
-def _of_largest(times: float) -> float:
-    """A largest value as if it had a standard error: at twice the limit it is surely broken, at half of it surely held."""
-    return -2 * BROKEN if times > FLOOR_TIMES else 2 * CLEAR if times < 1 / FLOOR_TIMES else 0.0
+def _of_largest(times: Array, pair: Pair) -> float:
+    """A largest value as if it had a standard error. What so few units have that a suite may not hold one is neither."""
+    if _seen(times > FLOOR_TIMES, pair) >= SURELY_SEEN:
+        return -2 * BROKEN
+    return 2 * CLEAR if times.max() < 1 / FLOOR_TIMES else 0.0
 
 
 def _distance(counts: Array, sizes: Array, pair: Pair, bound: float) -> float:
-    """(ratio of sums over the pool - bound) over the standard error that the suite's units give it."""
+    """(ratio of sums over the pool - bound) over the standard error that the suite's units give it. Units of size 0 have no
+    part in it."""
     value = float(counts.sum() / sizes.sum())
     left = np.bincount(pair.unit, counts - value * sizes)
     there = np.bincount(pair.unit, sizes)
     left, there = left[there > 0], there[there > 0]
-    variance = float(left.var()) / float(there.mean()) ** 2 / pair.suite_units
+    variance = float(left.var()) / float(there.mean()) ** 2 / max(pair.share * len(there), 1)
     return (value - bound) / float(np.sqrt(max(variance, 1e-30)))
 
 
@@ -182,7 +190,7 @@ def _alike(pair: Pair) -> NDArray[np.bool_]:
 def _rows(pair: Pair) -> Rows:
     """The pool as the judge keeps rows."""
     task = pair.config.task
-    results = [next(results_of(pair.config, side)) for side in (pair.reference, pair.candidate)]
+    results = [results_of(pair.config, side) for side in (pair.reference, pair.candidate)]
     ours, theirs = (answers.answers(task.kind, result) for result in results)
     facts = of_scores(task.kind, *results) | of_answers(task, ours, theirs)
     grouped = pair.unit if int(pair.unit.max()) + 1 < len(pair.unit) else None
@@ -192,14 +200,10 @@ def _rows(pair: Pair) -> Rows:
 def _slices(limit: Limit, pair: Pair) -> Held:
     """Each slice that the suite can tell apart: agreement in it, at the size that the suite has of it."""
     rows = _rows(pair)
-    same, grouped = rows.same, rows.groups
-    share = pair.suite_units / len(np.unique(pair.unit))
-    for part in slices(columns_to_slice(rows), limit.by, round(limit.smallest / max(share, 1e-9)), grouped):
-        inside = part.rows
-        size = float(inside.sum()) * share
-        value = float(same[inside].mean())
-        error = np.sqrt(max(value * (1 - value), 1e-30) / max(size, 1))
-        yield f"agreement in {part.name}", (value - limit.bound) / float(error)
+    smallest = round(limit.smallest / max(pair.share, 1e-9))
+    for part in slices(columns_to_slice(rows), limit.by, smallest, rows.groups):
+        alike, inside = (rows.same & part.rows).astype(float), part.rows.astype(float)
+        yield f"agreement in {part.name}", _distance(alike, inside, pair, limit.bound)
 
 
 def _correct(limit: Limit, pair: Pair) -> Held:
@@ -235,6 +239,18 @@ def _sqnr(limit: Limit, pair: Pair) -> Held:
         yield f"SQNR of `{name}`", _distance(-noise, np.maximum(signal, 1e-300), pair, -allowed)
 
 
+def _drift(limit: Limit, pair: Pair) -> Held:
+    """How much farther apart the sides are in the later half of the streams; rows of a stream stand in order of time."""
+    ours, theirs = (answers_of(pair.config, side).astype(np.float64) for side in (pair.reference, pair.candidate))
+    length = np.bincount(pair.unit)
+    order = np.argsort(pair.unit, kind="stable")
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order)) - np.repeat(np.cumsum(length) - length, length)
+    late = place >= length[pair.unit] // 2
+    weights = late / late.mean() - ~late / max(float((~late).mean()), 1e-9)
+    yield "state drift", _distance(-np.abs(theirs - ours) * weights, np.ones(len(ours)), pair, -limit.bound)
+
+
 HELD: Mapping[Metric, Callable[[Limit, Pair], Held]] = {
     "agreement": _agreement,
     "worst_slice": _slices,
@@ -247,5 +263,6 @@ HELD: Mapping[Metric, Callable[[Limit, Pair], Held]] = {
     "kept_errors": _routing,
     **dict.fromkeys(quality.QUALITIES, _quality),
     **dict.fromkeys(quality.DISTANCES, _apart),
+    "state_drift": _drift,
 }
 """What no rows tell (latency, size, the quantized share) is not the oracle's: planted defects do not touch it."""

@@ -31,6 +31,7 @@ from parity.selftest.witness import (
     Witness,
     draw,
     joined_columns,
+    kinds_of,
     read_outputs,
     suite_units,
 )
@@ -152,6 +153,7 @@ def _bench(
         unit,
         read_outputs(Path(places["source outputs"]), config.signature),
         None if baseline is None else read_outputs(Path(baseline), config.signature),
+        kinds_of(columns, unit, dict.fromkeys(name for limit in policy.limits for name in limit.by)),
     )
     most = _units_of(columns_of(Path(parts[0])))
     if suite_units(witness, most) < LEAST_UNITS:

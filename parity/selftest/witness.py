@@ -1,12 +1,13 @@
 """Everything that was observed, row by row, and suites drawn from it with the rest as a pool that the gate does not see.
 
 In: folders of outputs over the same batches. Out: `Witness` (all rows of one producer) and `Draw`s. A unit is a group
-where the data is grouped, else a row; a draw never parts a unit.
+where the data is grouped, else a row; a draw never parts a unit, and has the kinds that are judged apart in the shares that
+all data has them: a suite is put together with so many of each, and is not left with too few of one by chance.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ class Witness:
     unit: NDArray[np.int64]
     source: Outputs
     baseline: Outputs | None
+    kind: NDArray[np.int64] | None = None
+    """Of each unit, the kind that a limit judges apart; None where none does."""
 
     @property
     def units(self) -> int:
@@ -50,9 +53,24 @@ class Draw:
 
 def draw(witness: Witness, most: int, seed: int) -> Draw:
     """A suite of at most `most` units, and at most a sixth of all; the rest is the pool."""
-    chosen = np.random.default_rng(seed).permutation(witness.units)[: suite_units(witness, most)]
+    random, count = np.random.default_rng(seed), suite_units(witness, most)
+    order = random.permutation(witness.units)
+    if witness.kind is not None:
+        order = order[np.argsort(witness.kind[order], kind="stable")]
+        order = order[((np.arange(count) + random.random()) * witness.units / count).astype(np.int64)]
+    chosen = order[:count]
     inside = np.isin(witness.unit, chosen)
     return Draw(np.flatnonzero(inside), np.flatnonzero(~inside))
+
+
+def kinds_of(columns: Mapping[str, Array], unit: NDArray[np.int64], names: Iterable[str]) -> NDArray[np.int64] | None:
+    """Of each unit, its kind by these columns together; None without one that is the same all through every unit."""
+    first = np.unique(unit, return_index=True)[1]
+    same = [columns[name] for name in names if name in columns and (columns[name] == columns[name][first][unit]).all()]
+    if not same:
+        return None
+    found = np.stack([np.unique(values, return_inverse=True)[1][first] for values in same], axis=1)
+    return np.asarray(np.unique(found, axis=0, return_inverse=True)[1], np.int64).ravel()
 
 
 def suite_units(witness: Witness, most: int) -> int:
@@ -102,15 +120,14 @@ def joined_columns(parts: list[Mapping[str, Array]]) -> tuple[dict[str, Array], 
 
 def answers_of(config: ModelFile, outputs: Outputs) -> Array:
     """One answer a row."""
-    return answers_in([_as_given(config, outputs)], config)
+    return answers_in([_as_observed(config, outputs)], config)
 
 
-def results_of(config: ModelFile, outputs: Outputs) -> Iterator[Array]:
-    """What holds the answers, rows first, after the task's `postprocess`."""
-    return results_in([_as_given(config, outputs)], config)
+def results_of(config: ModelFile, outputs: Outputs) -> Array:
+    """What holds the answers, rows first: scores where the task has them."""
+    return next(results_in([_as_observed(config, outputs)], config))
 
 
-def _as_given(config: ModelFile, outputs: Outputs) -> Outputs:
-    """Outputs as the model gives them: the batch axis where it belongs."""
+def _as_observed(config: ModelFile, outputs: Outputs) -> Outputs:
     axes = {t.name: t.batch_axis or 0 for t in config.signature.answers}
     return {name: np.moveaxis(array, 0, axes.get(name, 0)) for name, array in outputs.items()}

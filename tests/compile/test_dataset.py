@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from compile.config import DataConfig, ModelFile
-from compile.dataset import batches_of, columns_of, load_npz, read, refuse_leakage, write
+from compile.dataset import batches_of, columns_of, load_npz, raw_batches, read, refuse_leakage, write
 from compile.errors import ConfigError
 from compile.project import Project
 
@@ -157,3 +157,15 @@ def test_a_calibration_row_from_the_suite_is_leakage(tmp_path: Path) -> None:
     leaky = folder_of(tmp_path, "leaky", np.concatenate([X + 100, X[3:4]]))
     with pytest.raises(ConfigError, match=r"1 of its rows are also in the evaluation suite \(calibration rows 5\)"):
         refuse_leakage(suite, leaky, model().signature)
+
+
+def test_a_data_function_that_fails_on_the_way_is_named_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "fails_late.py").write_text(
+        "def data():\n    yield {'x': [[1.0, 2.0]]}\n    raise FileNotFoundError('get it from there')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    data = DataConfig(function="fails_late:data")
+    with pytest.raises(ConfigError, match=r"pool `fails_late:data` raised FileNotFoundError: get it from there"):
+        list(raw_batches(Project(tmp_path), data, "pool"))

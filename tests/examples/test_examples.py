@@ -19,6 +19,7 @@ from examples.fashion_cnn import processing as fashion_processing
 from examples.sensor_anomaly import model as sensor_anomaly
 from examples.sensor_anomaly import processing as sensor_processing
 from examples.voice_activity import model as voice_activity
+from examples.voice_activity import pool as voice_pool
 from examples.voice_activity import processing as voice_processing
 from examples.voice_activity import speech
 
@@ -276,6 +277,44 @@ def test_two_prompts_of_one_recording_are_told_from_two_words() -> None:
     assert speech.share_audio(heard, of_both)
     assert speech.share_audio(of_other, of_both)
     assert not speech.share_audio(heard, of_other)
+
+
+def test_recordings_that_share_audio_with_a_known_one_are_passed_over() -> None:
+    one, other, third = hum(120), hum(170), hum(230)
+    put_together = np.concatenate([one, third])
+    heard = [speech.starts_and_ends(clip) for clip in (one, put_together, other, one, third)]
+    assert speech.tell_apart(heard, known=1, most=9) == [2, 4]
+    assert speech.tell_apart(heard, known=1, most=1) == [2]
+    assert speech.tell_apart(heard, known=0, most=9) == [0, 2, 4]
+
+
+def test_the_voice_pool_names_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(voice_pool, "PROMPTS", tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"apt-get install asterisk-core-sounds-\{en,es,fr,it,ru\}-g722"):
+        next(voice_pool.pool())
+    for voice in voice_pool.VOICE_SETS:
+        (tmp_path / voice).mkdir()
+    monkeypatch.setattr(voice_pool, "find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match="pip install av"):
+        next(voice_pool.pool())
+
+
+def test_the_voice_pool_is_of_the_suites_kind_and_of_other_recordings(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("av", reason="no decoder of G.722")
+    if not all((voice_pool.PROMPTS / voice).is_dir() for voice in voice_pool.VOICE_SETS):
+        pytest.skip("no asterisk-core-sounds-*-g722")
+    monkeypatch.setattr(voice_pool, "VOICE_SETS", {"it_IT_m_Carlo": "it"})
+    monkeypatch.setattr(voice_pool, "POOL_PROMPTS_EACH", 32)
+    suite, (found,) = load_slice("voice_activity", "suite"), voice_pool.pool()
+    assert {name: column.dtype.kind for name, column in found.items()} == {n: c.dtype.kind for n, c in suite.items()}
+    assert found["audio"].shape == (32 * speech.STREAM_FRAMES, 512)
+    recordings = {group.rpartition(".")[0] for group in found["group"].tolist()}
+    assert len(recordings) == 32
+    assert not recordings & {group.rpartition(".")[0] for group in suite["group"].tolist()}
+    assert shared_rows(suite["audio"], found["audio"]) == 0
+    for column in ("noise", "snr_db"):
+        assert set(found[column]) == set(suite[column])
+    assert (found["labels"].reshape(32, -1).max(axis=1) == 1).all()
 
 
 def test_speech_is_found_where_a_tone_was_placed() -> None:

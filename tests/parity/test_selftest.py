@@ -12,13 +12,14 @@ import pytest
 
 from compile.config import ModelFile, TaskConfig
 from parity.limit import Limit
+from parity.policy import Route
 from parity.selftest import answer_defects, graph_defects, input_defects
 from parity.selftest.account import code, printed
 from parity.selftest.gate import Gate, caught_by_tolerances
 from parity.selftest.oracle import CLEAR, Pair, truth
 from parity.selftest.plant import SIZES, Planted, merge
 from parity.selftest.trial import Bench, summary
-from parity.selftest.witness import Witness, draw, joined_columns, suite_units
+from parity.selftest.witness import Witness, draw, joined_columns, kinds_of, suite_units
 from tests.conftest import json_of, run_in
 from tests.parity.test_judge import MODEL
 
@@ -107,6 +108,101 @@ def test_a_pool_is_five_times_the_suite_and_shares_no_unit() -> None:
     assert len(np.unique(unit[drawn.suite])) == suite_units(witness, 30) == 15
     assert not set(unit[drawn.suite]) & set(unit[drawn.pool])
     assert len(drawn.pool) >= 5 * len(drawn.suite)
+
+
+STREAMS, FRAMES = 300, 20
+OF_STREAMS = ModelFile.model_validate(
+    {**MODEL, "outputs": {"y": {"dtype": "float32", "shape": ["batch", 1]}}, "task": {"kind": "binary_score"}}
+)
+
+
+def streams(candidate: np.ndarray, *limits: Limit, route: Route | None = None, floors: Any = None) -> Any:
+    """The truth of streams in which every answer of the source is 0.9; a suite has 60 of the 300, or 1,200 of 6,000 rows."""
+    reference = np.full((STREAMS * FRAMES, 1), 0.9, np.float32)
+    columns = {"kind": np.repeat(np.arange(STREAMS) % 2, FRAMES)}
+    unit = np.repeat(np.arange(STREAMS), FRAMES)
+    sides = ({"y": side} for side in (reference, candidate.reshape(-1, 1).astype(np.float32)))
+    return truth({"source": Pair(OF_STREAMS, *sides, columns, unit, 60, route, floors or {})}, limits)
+
+
+def spoken(share: float, answer: float) -> np.ndarray:
+    """Whole streams that are answered otherwise: the first ones, of both kinds."""
+    found = np.full((STREAMS, FRAMES), 0.9)
+    found[: round(share * STREAMS)] = answer
+    return found
+
+
+def test_the_unit_of_the_oracle_is_the_stream() -> None:
+    """Where whole streams differ, a rate p has the standard error sqrt(p (1 - p) / 60), not one of 1,200 frames."""
+    found = streams(spoken(0.04, 0.1), AGREEMENT)
+    assert found.holds_by == pytest.approx(-0.02 / np.sqrt(0.04 * 0.96 / 60), rel=1e-6)
+    assert found.verdict == "grey zone"
+    by_kind = Limit(metric="worst_slice", by=("kind",), at_least=0.98, why="a limit for a test")
+    found = streams(spoken(0.04, 0.1), by_kind)
+    assert found.holds_by == pytest.approx(-0.02 / np.sqrt(0.04 * 0.96 / 30), rel=1e-6), "a kind has half the streams"
+
+
+@pytest.mark.parametrize(
+    ("count", "verdict"), [(0, "harmless"), (1, "grey zone"), (45, "grey zone"), (50, "must catch")]
+)
+def test_a_large_error_must_be_caught_where_a_suite_surely_holds_one(count: int, verdict: str) -> None:
+    """A suite is a fifth of the pool: 50 streams with one such frame each are 10 in a suite."""
+    answers = spoken(0, 0)
+    answers[:count, 3] = 0.9 + 0.05
+    limit = Limit(metric="float_error", at_most=10, why="a limit for a test")
+    assert streams(answers, limit, floors={"y": 1e-3}).verdict == verdict
+    many_frames_of_one = spoken(0, 0)
+    many_frames_of_one[0] = 0.95
+    assert streams(many_frames_of_one, limit, floors={"y": 1e-3}).verdict == "grey zone"
+
+
+def test_the_oracle_sees_what_grows_with_time_in_streams() -> None:
+    limit = Limit(metric="state_drift", at_most=0.01, why="a limit for a test")
+    growing = 0.9 - np.linspace(0, 0.05, FRAMES) * np.ones((STREAMS, 1))
+    assert streams(growing, limit).verdict == "must catch", "0.026 more in the later half"
+    assert streams(np.full((STREAMS, FRAMES), 0.85), limit).verdict == "harmless", "as far apart all the time"
+
+
+def test_the_oracle_sees_requests_that_change_sides_of_the_rule() -> None:
+    """0.6 is the same answer as 0.9, and is escalated where the edge keeps what is surer than 0.7."""
+    route = Route(confidence=0.7, why="a rule for a test")
+    flips, change = (
+        Limit(metric=metric, at_most=0.02, why="a limit for a test") for metric in ("route_flips", "escalation_change")
+    )
+    unsure = spoken(0.2, 0.6)
+    assert streams(unsure, AGREEMENT, route=route).verdict == "harmless"
+    assert streams(unsure, AGREEMENT, flips, route=route).worst == "route flips against source"
+    assert streams(unsure, AGREEMENT, change, route=route).worst == "more are escalated against source"
+    assert streams(unsure, AGREEMENT, flips, change, route=route).verdict == "must catch"
+    by_hand = (0.02 - 0.2) / np.sqrt(0.2 * 0.8 / 60)
+    assert streams(unsure, change, route=route).holds_by == pytest.approx(by_hand, rel=1e-6)
+
+
+def test_a_drawn_suite_has_the_kinds_that_are_judged_apart_in_their_shares() -> None:
+    """1,980 streams of 5 languages and 4 noises: 330 of them drawn have 66 and 82 or 83 of each, and never a few by chance."""
+    streams = np.arange(1980)
+    columns = {
+        "language": np.repeat(streams % 5, 3),
+        "noise": np.repeat(streams // 5 % 4, 3),
+        "labels": np.arange(5940) % 2,
+    }
+    unit = np.repeat(streams, 3)
+    kind = kinds_of(columns, unit, ("labels", "language", "noise", "missing"))
+    assert kind is not None
+    assert len(np.unique(kind)) == 20, "labels change within a stream and are no kind of it"
+    witness = Witness(columns, unit, {}, None, kind)
+    seen = np.zeros(1980)
+    for seed in range(200):
+        suite = draw(witness, 330, seed).suite
+        assert len(suite) == 990
+        assert (np.abs(np.bincount(columns["language"][suite]) / 3 - 66) <= 1).all()
+        assert (np.abs(np.bincount(columns["noise"][suite]) / 3 - 82.5) <= 5).all()
+        seen[unit[suite]] += 1
+    assert abs(seen.mean() - 200 / 6) < 1e-9
+    assert seen.std() < 1.2 * np.sqrt(200 * 1 / 6 * 5 / 6), (
+        "every stream has the same chance, as in draws with replacement"
+    )
+    assert kinds_of(columns, unit, ("labels",)) is None
 
 
 def qdq() -> Any:
