@@ -15,8 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from compile.config import load_model
+from compile.dataset import columns_of
 from compile.project import Project
 from parity.selftest import graph_defects, input_defects
+from parity.selftest.witness import refuse_too_few
 
 SIZES = (0.01, 0.05, 0.2, 1.0)
 STATE_RESET = "state reset"
@@ -42,6 +44,7 @@ class Planted:
 def plant(project: Project, made: Path, model: str, graph: str, parts: list[str], seeds: int) -> None:
     """`parts`: the folders whose `batches` are answered; `seeds`: how many defects of each kind and size."""
     config = load_model(project, model)
+    refuse_too_few([columns_of(Path(part)) for part in parts])
     merge(made / "batches", [Path(part) / "batches" for part in parts])
     planted = [*_graphs(made / "graphs", Path(graph), seeds)]
     floats = any(t.dtype.startswith("float") for t in config.signature.data_inputs)

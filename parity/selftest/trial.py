@@ -25,7 +25,6 @@ from parity.selftest.gate import FIXED, LEAST_COSINE, PIECES, Gate, caught_by_to
 from parity.selftest.oracle import Pair, Truth, truth
 from parity.selftest.plant import SIZES, Planted
 from parity.selftest.witness import (
-    POOL_TIMES,
     Draw,
     Outputs,
     Witness,
@@ -34,10 +33,10 @@ from parity.selftest.witness import (
     kinds_of,
     read_outputs,
     suite_units,
+    units_of,
 )
 
 ALWAYS = "by definition"
-LEAST_UNITS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,21 +154,12 @@ def _bench(
         None if baseline is None else read_outputs(Path(baseline), config.signature),
         kinds_of(columns, unit, dict.fromkeys(name for limit in policy.limits for name in limit.by)),
     )
-    most = _units_of(columns_of(Path(parts[0])))
-    if suite_units(witness, most) < LEAST_UNITS:
-        raise ConfigError(
-            f"selftest: {witness.units} independent rows or groups in suite and pool; a suite of {LEAST_UNITS} and a pool of "
-            f"{POOL_TIMES} times as many need {LEAST_UNITS * (POOL_TIMES + 1)}: name more data under `pool`"
-        )
+    most = units_of(columns_of(Path(parts[0])))
     folders = {name: Path(places[name]) for name in ("source", "timing", "build", "float") if name in places}
     floors = json.loads((folders["source"] / "floor.json").read_text())["outputs"]
     limits = [limit for limit in policy.limits if target_file.precision in limit.precision]
     gate = Gate(config, target_file, policy, folders, made.parent / "scratch")
     return Bench(config, limits, witness, most, floors, gate, policy.route)
-
-
-def _units_of(columns: Mapping[str, Any]) -> int:
-    return len(np.unique(columns["group"])) if "group" in columns else len(columns["row"])
 
 
 def _compiled(bench: Bench, planted: Sequence[dict[str, Any]]) -> Iterator[Trial]:

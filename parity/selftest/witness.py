@@ -23,6 +23,7 @@ from parity.rows import codes
 
 Array = NDArray[Any]
 Outputs = dict[str, Array]
+LEAST_UNITS = 20
 POOL_TIMES = 5
 """The pool is at least so many times the suite."""
 
@@ -71,6 +72,21 @@ def kinds_of(columns: Mapping[str, Array], unit: NDArray[np.int64], names: Itera
         return None
     found = np.stack([np.unique(values, return_inverse=True)[1][first] for values in same], axis=1)
     return np.asarray(np.unique(found, axis=0, return_inverse=True)[1], np.int64).ravel()
+
+
+def units_of(columns: Mapping[str, Array]) -> int:
+    """How many groups, or rows that stand alone, prepared data holds."""
+    return len(np.unique(columns["group"])) if "group" in columns else len(columns["row"])
+
+
+def refuse_too_few(parts: list[Mapping[str, Array]]) -> None:
+    """ConfigError where suite and pool together are too few to draw a suite from."""
+    count = sum(units_of(part) for part in parts)
+    if min(units_of(parts[0]), count // (POOL_TIMES + 1)) < LEAST_UNITS:
+        raise ConfigError(
+            f"selftest: {count} independent rows or groups in suite and pool; a suite of {LEAST_UNITS} and a pool of "
+            f"{POOL_TIMES} times as many need {LEAST_UNITS * (POOL_TIMES + 1)}: name more data under `pool`"
+        )
 
 
 def suite_units(witness: Witness, most: int) -> int:
