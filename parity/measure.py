@@ -25,7 +25,7 @@ from parity.labels import refuse_shuffled
 from parity.limit import Against, Limit, Metric
 from parity.observed import Observed
 from parity.policy import Policy, Route
-from parity.resampling import Figure, Sums, Weighted
+from parity.resampling import Counts, Figure, Sums, Weighted
 from parity.route import kept_errors, routed
 from parity.rows import Rows, read_rows
 from parity.slices import columns_to_slice, examined
@@ -183,8 +183,16 @@ def _combined(figure: Figure, combine: Callable[[Array], Array]) -> Figure:
     match figure:
         case Sums(kind, table, of_sums):
             return Sums(kind, table, lambda sums: combine(of_sums(sums)))
-        case Weighted(of):
+        case Counts(cells, columns, of_counts):
+            return Counts(cells, columns, lambda counts: combine(of_counts(counts)))
+        case Weighted(of, None):
             return Weighted(lambda weights: combine(of(weights)))
+        case Weighted(of, pooled):
+            return Weighted(lambda weights: combine(of(weights)), lambda unit: _after(pooled(unit), combine))
+
+
+def _after(of_units: Callable[[Array], Array], combine: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    return lambda weights: combine(of_units(weights))
 
 
 def distance(scene: Scene, against: Against, limit: Limit) -> Named:

@@ -186,7 +186,7 @@ def test_average_precision_is_scikit_learns_where_every_object_is_found() -> Non
     answers[..., 0], answers[..., 2], answers[..., 3] = shift, shift + 10, 10
     answers[..., 4] = scores
     answers[:, 1, 0], answers[:, 1, 2] = 40, 50  # the second box of each row meets nothing
-    found = detection.mean_average_precision(labels, answers, np.ones((1, n)))[0]
+    found = detection.mean_average_precision(labels, answers)(np.ones((1, n)))[0]
     hit = np.concatenate([shift[:, 0] == 0, np.zeros(n, bool)])
     ranked = average_precision_score(hit, np.concatenate([scores[:, 0], scores[:, 1]]))
     assert found == pytest.approx(ranked * hit.sum() / n)  # scikit-learn knows only of the objects that were found
