@@ -19,8 +19,9 @@ from compile.dataset import columns_of
 from compile.project import Project
 from parity import measure
 from parity.labels import refuse_strange
+from parity.laws import broken_laws
 from parity.limit import Against, Limit
-from parity.observed import Observed, broken_laws, read_observed
+from parity.observed import Observed, read_observed
 from parity.policy import Policy, edits, load_policy, refuse_idle_limits
 from parity.summary import summary
 from parity.verdict import Finding, Measured, Sense, Status, decide, overall
@@ -114,7 +115,7 @@ def limited(limit: Limit, scene: measure.Scene, policy: Policy) -> Iterator[Find
     if limit.metric == "latency_ratio" and policy.goal is not None and policy.goal.kind == "size":
         return
     for against in limit.pairs:
-        if against == "baseline" and "baseline" not in scene.others:
+        if against == "baseline" and "baseline" not in scene.rows:
             if scene.target.role == "edge" and scene.config.baseline:
                 yield unseen(limit, scene.config)
             continue

@@ -20,7 +20,8 @@ import numpy as np
 from compile.config import ModelFile
 from parity import statistics
 from parity.answers import Flags, agree
-from parity.observed import Observed, broken_laws
+from parity.laws import broken_laws
+from parity.observed import Observed
 from parity.policy import Policy
 from parity.statistics import Interval
 from parity.tensors import noise_over_signal

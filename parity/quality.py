@@ -17,7 +17,6 @@ from scipy.stats import rankdata
 
 from compile.errors import ConfigError
 from parity import detection
-from parity.answers import nearest
 from parity.limit import Limit, Metric
 from parity.resampling import Counts, Figure, Sums, Weighted, kinds_of
 from parity.rows import MOST_KL, Rows
@@ -198,8 +197,7 @@ def mean_error(rows: Rows, limit: Limit) -> Quality:
 def recall_at_k(rows: Rows, limit: Limit) -> Quality:
     """Share of queries with a row of their own label among the k nearest of the reference's gallery."""
     labels = whole(rows.labels)
-    found = [nearest(side, rows.reference, limit.k) for side in (rows.reference, rows.candidate)]
-    hits = [(labels[near] == labels[:, None]).any(axis=1) for near in found]
+    hits = [(labels[near[:, : limit.k]] == labels[:, None]).any(axis=1) for near in (rows.reference, rows.candidate)]
     table = np.stack([*hits, np.ones(len(rows))], axis=1).astype(float)
     return Quality(by_kind(table, lambda s: s[..., :2] / s[..., 2:]), hits[0] != hits[1], 1.0)
 
@@ -230,9 +228,11 @@ def cosine_mean(rows: Rows, limit: Limit) -> Distance:
 
 def rank_overlap(rows: Rows, limit: Limit) -> Distance:
     """Mean share of the reference's k nearest neighbours that the candidate's query finds too."""
-    ours, theirs = (nearest(side, rows.reference, limit.k) for side in (rows.reference, rows.candidate))
-    shared = np.array([len(np.intersect1d(a, b)) for a, b in zip(ours, theirs, strict=True)]) / ours.shape[1]
-    return mean_of(shared, 1.0, perfect=1.0)
+    ours, theirs = (near[:, : limit.k] for near in (rows.reference, rows.candidate))
+    shared = np.zeros(len(rows))
+    for one in theirs.T:
+        shared += (ours == one[:, None]).any(axis=1)
+    return mean_of(shared / ours.shape[1], 1.0, perfect=1.0)
 
 
 def rank_correlation(rows: Rows, limit: Limit) -> Distance:

@@ -152,13 +152,13 @@ def _resampled(figure: Figure, rows: int, groups: Codes | None, resamples: int) 
     if isinstance(figure, Weighted):
         of_units = figure.pooled(unit) if figure.pooled else _by_row(figure, unit)
         wide = count if figure.pooled else max(count, rows)
-        drawn = np.concatenate([of_units(weights) for weights in _draws(count, wide, resamples)])
-        return drawn, np.concatenate([of_units(weights) for weights in _all_but_one(count, wide)])
+        found = np.concatenate([of_units(weights) for weights in _draws(count, wide, resamples)])
+        return found, np.concatenate([of_units(weights) for weights in _all_but_one(count, wide)])
     summed = _summed(figure, unit)
     wide = max(summed.shape)
-    drawn = np.concatenate([figure.figure(weights @ summed) for weights in _draws(count, wide, resamples)])
+    found = np.concatenate([figure.figure(weights @ summed) for weights in _draws(count, wide, resamples)])
     whole = summed.sum(axis=0)
-    return drawn, np.concatenate([figure.figure(whole - summed[piece]) for piece in _pieces(count, wide)])
+    return found, np.concatenate([figure.figure(whole - summed[piece]) for piece in _pieces(count, wide)])
 
 
 def _kinds_of_units(figure: Sums, groups: Codes | None) -> tuple[Array, Codes]:

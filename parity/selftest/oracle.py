@@ -134,7 +134,7 @@ def _slices(limit: Limit, pair: Pair) -> Iterator[tuple[str, float]]:
     share = pair.suite_units / len(np.unique(pair.unit))
     for part in slices(columns_to_slice(rows), limit.by, round(limit.smallest / max(share, 1e-9)), grouped):
         inside = part.rows
-        size = float(inside.sum()) * share
+        size = part.size * share
         value = float(same[inside].mean())
         error = np.sqrt(max(value * (1 - value), 1e-30) / max(size, 1))
         yield f"agreement in {part.name}", (value - limit.bound) / float(error)

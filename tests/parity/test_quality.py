@@ -17,6 +17,7 @@ from compile.errors import ConfigError
 from parity import detection, quality
 from parity.answers import agree
 from parity.limit import KINDS, Limit
+from parity.neighbours import gallery_of
 from parity.resampling import Figure, Sums
 from parity.rows import Rows, codes, of_answers, of_scores
 
@@ -30,6 +31,14 @@ def rows(kind: str, reference: Any, candidate: Any, labels: Any = None, groups: 
     columns = {} if labels is None else {"labels": np.asarray(labels)}
     grouped = None if groups is None else codes(groups)
     return Rows(config, reference, candidate, agree(config, reference, candidate), facts, columns, grouped, 0)
+
+
+def looked_up(one: np.ndarray, other: np.ndarray, labels: Any, k: int) -> Rows:
+    """Embeddings as the judge keeps them: which rows of the reference's gallery are nearest."""
+    gallery = gallery_of([one], np.ones(len(one), bool))
+    found = [gallery.nearest(side, 0, k) for side in (one, other)]
+    config = TaskConfig.model_validate({"kind": "embedding"})
+    return Rows(config, found[0], found[1], found[0][:, 0] == found[1][:, 0], {}, {"labels": labels}, None, 0)
 
 
 def limit(metric: str, **more: Any) -> Limit:
@@ -107,7 +116,7 @@ def test_recall_and_overlap_of_neighbours_are_scikit_learns() -> None:
     one = RNG.standard_normal((N, 6))
     other = one + 0.3 * RNG.standard_normal((N, 6))
     labels = RNG.integers(0, 40, N)
-    found = quality.recall_at_k(rows("embedding", one, other, labels), limit("recall_at_k", k=3))
+    found = quality.recall_at_k(looked_up(one, other, labels, 5), limit("recall_at_k", k=3))
     search = NearestNeighbors(n_neighbors=N, metric="cosine", algorithm="brute").fit(one)
     near = [
         np.array([[j for j in order if j != i][:3] for i, order in enumerate(search.kneighbors(side)[1])])
@@ -116,7 +125,7 @@ def test_recall_and_overlap_of_neighbours_are_scikit_learns() -> None:
     assert sides(found.figure, np.ones(N)) == pytest.approx(
         [float((labels[n] == labels[:, None]).any(axis=1).mean()) for n in near]
     )
-    shared = quality.rank_overlap(rows("embedding", one, other, labels), limit("rank_overlap", k=3))
+    shared = quality.rank_overlap(looked_up(one, other, labels, 5), limit("rank_overlap", k=3))
     wanted = np.mean([len(set(a) & set(b)) / 3 for a, b in zip(*near, strict=True)])
     assert shared.figure.of(np.ones((1, N)))[0] == pytest.approx(wanted)
 
