@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -79,7 +80,7 @@ def f1(rows: Rows, limit: Limit) -> Quality:
     """F1 of the positive class at the task's threshold; of frames where rows are the frames of a stream."""
     positive = whole(rows.labels) > 0
     told, said = rows.reference >= rows.task.threshold, rows.candidate >= rows.task.threshold
-    table = np.stack([positive, told, said, positive & told, positive & said], axis=1).astype(float)
+    table = np.stack([positive, told, said, positive & told, positive & said], axis=1)
 
     def figure(sums: Array) -> Array:
         there, told, said, right, good = np.moveaxis(sums, -1, 0)
@@ -139,16 +140,16 @@ def area_of_units(scores: Array, positive: Flags, unit: NDArray[np.int64]) -> Ca
 def wins_of_units(scores: Array, positive: Flags, unit: NDArray[np.int64]) -> Array:
     """[units, units]: pairs in which a positive row of one unit scores above a negative row of the other; ties are halves."""
     order = np.argsort(scores, kind="stable")
-    sorted_units, above = unit[order], positive[order]
-    edges = np.flatnonzero(np.diff(scores[order])) + 1
+    edges = [0, *np.flatnonzero(np.diff(scores[order])) + 1, len(order)]
     count = int(unit.max()) + 1
     wins, below = np.zeros((count, count)), np.zeros(count)
-    for rows, is_above in zip(np.split(sorted_units, edges), np.split(above, edges), strict=True):
-        tied = rows[~is_above]
-        np.add.at(below, tied, 0.5)
-        for row in rows[is_above]:
+    for start, stop in pairwise(edges):
+        tied = order[start:stop]
+        others = unit[tied[~positive[tied]]]
+        np.add.at(below, others, 0.5)
+        for row in unit[tied[positive[tied]]]:
             wins[row] += below
-        np.add.at(below, tied, 0.5)
+        np.add.at(below, others, 0.5)
     return wins
 
 
@@ -294,7 +295,7 @@ def told(rows: Rows, fact: str) -> NDArray[np.float64]:
 def by_kind(table: Array, figure: Callable[[Array], Array]) -> Sums:
     """Rows that add the same are one kind."""
     kinds, kind = kinds_of(table)
-    return Sums(kind, kinds, figure)
+    return Sums(kind, kinds.astype(float), figure)
 
 
 def mean_of(values: Array, worst: float, perfect: float = 0.0) -> Distance:

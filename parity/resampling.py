@@ -25,7 +25,7 @@ from parity.statistics import Interval
 Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
 RESAMPLES = 4_000
-MOST_UNITS = 2_000
+MOST_UNITS = 1_000
 FEW_KINDS = 200
 """Where units are of so few kinds, a resample is drawn as so many of each: at any number of rows, without pooling."""
 LEAST_DISCORDANT = 20

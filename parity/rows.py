@@ -27,6 +27,7 @@ Array = NDArray[Any]
 Flags = NDArray[np.bool_]
 LEAST_PROBABILITY = 1e-7
 """Where probabilities are cut off for KL: about the resolution of float32 below 1."""
+NOT_KEPT = ("row", "copy", "id", "group")
 LENGTH, APART = "length", "apart"
 MOST_KL = float(-np.log(LEAST_PROBABILITY))
 
@@ -129,7 +130,7 @@ def _joined(task: TaskConfig, parts: list[Part], columns: Mapping[str, Array], k
         said[kept],
         same[kept],
         {name: values[kept] for name, values in facts.items() if name not in (LENGTH, APART)},
-        {name: values[picked] for name, values in columns.items() if name not in ("row", "copy")},
+        {name: values[picked] for name, values in columns.items() if name not in NOT_KEPT},
         codes(columns["group"][picked]) if "group" in columns else None,
         int((~kept).sum()),
     )
