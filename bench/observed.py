@@ -7,7 +7,7 @@ artifacts, as a run leaves them; only a batch is held at a time. Sides differ in
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -73,9 +73,9 @@ class Judged:
         return sum(path.stat().st_size for place in places for path in (place / "outputs").glob("*.npz"))
 
 
-def observed(root: Path, kind: Kind, rows: int, width: int) -> Judged:
-    """Write a model `m` of that kind, observed on so many rows; every metric of its task is bound by its policy."""
-    _configs(root, kind, width)
+def observed(root: Path, kind: Kind, rows: int, width: int, without: Sequence[str] = ()) -> Judged:
+    """Write a model `m` of that kind, observed on so many rows; every metric of its task but those is bound by its policy."""
+    _configs(root, kind, width, without)
     out = root / "out" / "m"
     edge = out / "targets" / "edge"
     places = {
@@ -104,7 +104,7 @@ def observed(root: Path, kind: Kind, rows: int, width: int) -> Judged:
     return Judged(root, arguments)
 
 
-def _configs(root: Path, kind: Kind, width: int) -> None:
+def _configs(root: Path, kind: Kind, width: int, without: Sequence[str]) -> None:
     for folder in ("models", "targets", "policies"):
         (root / "configs" / folder).mkdir(parents=True)
     model = {
@@ -116,7 +116,7 @@ def _configs(root: Path, kind: Kind, width: int) -> None:
         "policy": "all",
         "targets": ["edge"],
     }
-    limits = [{**limit, "why": WHY} for limit in (*OF_EVERY_TASK, *OF_TASK[kind])]
+    limits = [{**limit, "why": WHY} for limit in (*OF_EVERY_TASK, *OF_TASK[kind]) if limit["metric"] not in without]
     route = {} if kind == "embedding" else {"route": {"confidence": 0.7, "why": WHY}}
     for place, document in (
         ("models/m", model),

@@ -16,22 +16,29 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 STARTER = """
-import json, os, resource, subprocess, sys
+import json, os, resource, subprocess, sys, time
 most, command = int(sys.argv[1]), sys.argv[2:]
 bound = (lambda: resource.setrlimit(resource.RLIMIT_AS, (most, most))) if most else None
 child = subprocess.Popen(command, stdout=sys.stderr, preexec_fn=bound)
-_, status, used = os.wait4(child.pid, 0)
-print(json.dumps([os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime, used.ru_maxrss * 1024]))
+mapped, ended = 0, 0
+while not ended:
+    with open(f"/proc/{child.pid}/status") as lines:
+        mapped = max([mapped, *(int(line.split()[1]) for line in lines if line.startswith("VmPeak"))])
+    time.sleep(0.01)
+    ended, status, used = os.wait4(child.pid, os.WNOHANG)
+figures = used.ru_utime + used.ru_stime, used.ru_maxrss * 1024, mapped * 1024
+print(json.dumps([os.waitstatus_to_exitcode(status), *figures]))
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """Exit status, CPU seconds of user and system, peak resident bytes, and what was printed to stderr."""
+    """Exit status, CPU seconds of user and system, most resident and most mapped bytes, and what was printed."""
 
     status: int
     cpu_s: float
     peak_bytes: int
+    mapped_bytes: int
     said: str
 
 

@@ -122,10 +122,18 @@ def limited(limit: Limit, scene: measure.Scene, policy: Policy) -> Iterator[Find
         for name, measured in measure.measured(limit, against, scene):
             sense, bound = limit.sense, limit.threshold
             status = decide(measured, sense, bound)
-            sentence = said(name, against, measured, sense, bound, status)
+            sentence = said(name, against, measured, sense, bound, status) + looked_up(limit, against, scene)
             yield Finding(
                 name, against, status, sense, bound, measured, sentence, limit.metric, limit.why, limit.confidence
             )
+
+
+def looked_up(limit: Limit, against: Against, scene: measure.Scene) -> str:
+    """Among how many rows neighbours were looked up, where a suite is too large to look among all of it."""
+    rows = scene.rows.get(against)
+    if rows is None or rows.gallery is None or limit.metric not in measure.OF_NEIGHBOURS:
+        return ""
+    return f" (neighbours among {rows.gallery:,} rows, drawn by a fixed seed)"
 
 
 def unseen(limit: Limit, config: ModelFile) -> Finding:

@@ -35,7 +35,8 @@ from parity.verdict import Measured
 Array = NDArray[Any]
 Flags = NDArray[np.bool_]
 Named = Iterator[tuple[str, Measured]]
-NEIGHBOURLY: tuple[Metric, ...] = ("recall_at_k", "rank_overlap")
+OF_NEIGHBOURS: tuple[Metric, ...] = ("agreement", "worst_slice", "correct", "recall_at_k", "rank_overlap")
+"""Metrics that, of embeddings, are read off nearest neighbours."""
 NOTHING = Measured(math.nan, math.nan, math.nan, 0)
 """What should have been measured and was not: no limit lets it pass."""
 
@@ -71,7 +72,7 @@ def scene(
 ) -> Scene:
     """Everything that limits are measured on, read. `observed`: the candidate, and what it is compared with."""
     candidate, others = observed
-    k = max((limit.k for limit in policy.limits if limit.metric in NEIGHBOURLY), default=1)
+    k = max((limit.k for limit in policy.limits if limit.metric in OF_NEIGHBOURS), default=1)
     seen = {against: read_rows(other, candidate, columns, k) for against, other in others.items()}
     rows, levels = ({name: pair[0] for name, pair in seen.items()}, {name: pair[1] for name, pair in seen.items()})
     return Scene(config, target, rows, levels, folders, policy.route)

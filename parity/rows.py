@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from compile.config import TaskConfig, TaskKind
 from parity import answers
 from parity.levels import Levels
-from parity.neighbours import gallery_of
+from parity.neighbours import GALLERY, gallery_of
 from parity.observed import Observed, finder, joined
 
 Array = NDArray[Any]
@@ -35,7 +35,8 @@ MOST_KL = float(-np.log(LEAST_PROBABILITY))
 @dataclass(frozen=True, slots=True)
 class Rows:
     """The judged rows of one pair. `facts`: numbers by row, named `confidence` (the reference's), `shift` (of confidence,
-    candidate minus reference), `kl`, `cosine`, `error`; those that the task has. `groups`: 0 to G - 1, or None."""
+    candidate minus reference), `kl`, `cosine`, `error`; those that the task has. `groups`: 0 to G - 1, or None. `gallery`: among how many rows neighbours were looked up, where not
+    among all."""
 
     task: TaskConfig
     reference: Array
@@ -45,6 +46,7 @@ class Rows:
     columns: Mapping[str, Array]
     groups: NDArray[np.int64] | None
     copies: int
+    gallery: int | None = None
 
     @property
     def labels(self) -> Array | None:
@@ -133,6 +135,7 @@ def _joined(task: TaskConfig, parts: list[Part], columns: Mapping[str, Array], k
         {name: values[picked] for name, values in columns.items() if name not in NOT_KEPT},
         codes(columns["group"][picked]) if "group" in columns else None,
         int((~kept).sum()),
+        GALLERY if task.kind == "embedding" and kept.sum() > GALLERY else None,
     )
 
 

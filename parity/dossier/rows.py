@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from compile import user_code
 from compile.config import ModelFile
-from compile.dataset import RESERVED, Batch, raw_batches
+from compile.dataset import RESERVED, raw_batches
 from compile.errors import LockstepError
+from compile.kept import Batch
 from compile.project import Project
 from compile.signature import Signature
 from parity.dossier.document import Shown
