@@ -7,7 +7,7 @@ artifacts, as a run leaves them; only a batch is held at a time. Sides differ in
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -75,6 +75,17 @@ class Judged:
 
 def observed(root: Path, kind: Kind, rows: int, width: int, without: Sequence[str] = ()) -> Judged:
     """Write a model `m` of that kind, observed on so many rows; every metric of its task but those is bound by its policy."""
+    return written(root, kind, width, _batches(kind, rows, width), without)
+
+
+def written(
+    root: Path,
+    kind: Kind,
+    width: int,
+    batches: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]],
+    without: Sequence[str] = (),
+) -> Judged:
+    """The same of given batches: both sides' outputs and the labels."""
     _configs(root, kind, width, without)
     out = root / "out" / "m"
     edge = out / "targets" / "edge"
@@ -86,7 +97,7 @@ def observed(root: Path, kind: Kind, rows: int, width: int, without: Sequence[st
         if place is not None:
             (place / ("artifact" if name in ("build", "float") else "outputs")).mkdir(parents=True)
     labels = []
-    for number, (ours, theirs, label) in enumerate(_batches(kind, rows, width)):
+    for number, (ours, theirs, label) in enumerate(batches):
         np.savez(out / "source" / "outputs" / f"{number:05d}.npz", y=ours)
         np.savez(edge / "observation" / "outputs" / f"{number:05d}.npz", y=theirs)
         labels.append(label)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -56,7 +57,8 @@ def spent(command: Sequence[str], *, address_space: int = 0, env: Mapping[str, s
 
 def step(folder: Path, root: Path, function: str, arguments: Mapping[str, object], *, address_space: int = 0) -> Spent:
     """One of lockstep's own steps (`module:function`) in the child that the line would run it in; fills `folder/made`."""
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     request = {"root": str(root), "step": function, "arguments": dict(arguments)}
     (folder / "request.json").write_text(json.dumps(request))
     return spent([sys.executable, "-m", "compile.child", str(folder)], address_space=address_space)

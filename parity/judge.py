@@ -93,14 +93,25 @@ def examine(
     others: dict[Against, Observed] = {"source": source}
     if target.role == "edge" and "baseline" in folders:
         others["baseline"] = read_observed(folders["baseline"], config)
-    columns = columns_of(folders["suite"])
-    refuse_idle_limits(policy, config, list(columns))
-    refuse_strange(config, columns.get("labels"))
-    scene = measure.scene(config, target, policy, (candidate, others), columns, folders)
+    scene = _scene(config, target, policy, (candidate, others), folders)
     limits = [limit for limit in policy.limits if target.precision in limit.precision]
     met = [finding for limit in limits for finding in limited(limit, scene, policy)]
     unbound = [] if met else [f"no limit of the policy gives a measurement for {target.precision}"]
     return [*laws, law("limits", unbound), *met], summary(scene)
+
+
+def _scene(
+    config: ModelFile,
+    target: TargetFile,
+    policy: Policy,
+    observed: tuple[Observed, Mapping[Against, Observed]],
+    folders: Mapping[str, Path],
+) -> measure.Scene:
+    """What limits are measured on; the columns themselves are let go once each side has taken what it needs."""
+    columns = columns_of(folders["suite"])
+    refuse_idle_limits(policy, config, list(columns))
+    refuse_strange(config, columns.get("labels"))
+    return measure.scene(config, target, policy, observed, columns, folders)
 
 
 def law(name: str, broken: list[str]) -> Finding:

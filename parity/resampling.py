@@ -31,8 +31,8 @@ FEW_KINDS = 200
 LEAST_DISCORDANT = 20
 LEAST_GROUPS = 20
 SEED = 20_261_125
-CELLS = 1_000_000
-"""Numbers held at once while resampling: 8 MB."""
+CELLS = 500_000
+"""Numbers held at once while resampling: 4 MB."""
 FEW_COLUMNS = 32
 """Units with more sums than this are not looked through for kinds."""
 MOST_UNDEFINED = 0.01

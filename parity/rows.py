@@ -35,8 +35,8 @@ MOST_KL = float(-np.log(LEAST_PROBABILITY))
 @dataclass(frozen=True, slots=True)
 class Rows:
     """The judged rows of one pair. `facts`: numbers by row, named `confidence` (the reference's), `shift` (of confidence,
-    candidate minus reference), `kl`, `cosine`, `error`; those that the task has. `groups`: 0 to G - 1, or None. `gallery`: among how many rows neighbours were looked up, where not
-    among all."""
+    candidate minus reference), `kl`, `cosine`, `error`; those that the task has. `groups`: 0 to G - 1, or None.
+    `gallery`: among how many rows neighbours were looked up, where not among all."""
 
     task: TaskConfig
     reference: Array

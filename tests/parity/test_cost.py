@@ -56,7 +56,7 @@ def test_judging_a_hundred_times_the_rows_takes_no_more_memory(tmp_path: Path, k
 
 def test_outputs_larger_than_memory_are_judged(tmp_path: Path) -> None:
     """All that may be mapped beyond what a small suite needs is a fortieth of the outputs."""
-    small, wide = (observed(tmp_path / str(n), "classification", n, 10_000, ("macro_f1",)) for n in (128, 8_000))
+    small, wide = (observed(tmp_path / str(n), "classification", n, 10_000, ("macro_f1",)) for n in (1_024, 8_000))
     needed = judging(small)
     bound = needed.mapped_bytes + wide.output_bytes // SMALLER
     found = judging(wide, bound)
