@@ -44,13 +44,6 @@ class Observed:
         """Of every batch, the output that holds the answer, rows first, after the task's `postprocess`."""
         return results_in(self.batches(), self.config)
 
-    def scores(self) -> Array | None:
-        """A classifier's scores behind its answers, a line a row; None where the answers are all that it gives."""
-        found = list(self.results())
-        if self.config.task.kind != "classification" or any(o.ndim != 2 or o.shape[1] < 2 for o in found):
-            return None
-        return np.concatenate(found)
-
 
 def read_observed(folder: Path, config: ModelFile) -> Observed:
     return Observed(folder, config)

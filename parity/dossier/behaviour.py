@@ -65,12 +65,14 @@ def compare(
     reference: Said,
     candidate: Said,
     given: tuple[SliceFact, ...] | None = None,
+    sure: Sureness | None = None,
 ) -> Pair:
-    """Everything that a page says of a pair; `given` are the slices that the verdict lists itself."""
+    """Everything that a page says of a pair; `given` are the slices that the verdict lists itself, `sure` how sure both sides
+    are, where that was seen before."""
     same = agree(stage.task, reference.answers, candidate.answers) | stage.copies
     n, differ = int((~stage.copies).sum()), int((~same).sum())
     alike = _share(stage, same, np.flatnonzero(~stage.copies))
-    sure = sureness(stage.task, (reference.answers, candidate.answers), (reference.scores, candidate.scores))
+    sure = sure or sureness(stage.task, (reference.answers, candidate.answers), (reference.scores, candidate.scores))
     texts = tuple(as_words(stage, reference.answers, one.answers) for one in (reference, candidate))
     right = _right(stage, reference.answers, candidate.answers)
     parts = given if given is not None else slice_facts(stage, same)
