@@ -149,8 +149,8 @@ def explain(
     as_json: bool,
 ) -> int:
     """Say at which step TARGET stops answering as MODEL's source does, why, and what helps (tried)."""
-    from parity.account import printed, rows_text, side_by_side
-    from parity.explain import explain as find_cause
+    from parity.explain.account import printed, rows_text, side_by_side
+    from parity.explain.station import explain as find_cause
 
     def go(line: Line) -> Answer:
         found = find_cause(line, target, artifact, observation)
@@ -210,11 +210,14 @@ def plan(model: str, flips: float, as_json: bool) -> int:
 @registry_option
 @json_option
 def artifacts(model: str, registry: str | None, as_json: bool) -> int:
-    """All of it: build, judge and publish MODEL. Does nothing, and says so, when nothing changed."""
+    """All of it: build, judge, explain what differs, publish MODEL. Does nothing, and says so, when nothing changed."""
     from parity.check import check as judge_all
+    from parity.explain.station import explain_all
 
     def go(line: Line) -> Answer:
-        return _publish(line, judge_all(line), registry, as_json, trusting=True)
+        outcomes = judge_all(line)
+        explain_all(line, outcomes)
+        return _publish(line, outcomes, registry, as_json, trusting=True)
 
     return _with_line(model, registry, as_json, go)
 

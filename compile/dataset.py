@@ -55,13 +55,13 @@ def read(project: Project, config: ModelFile, data: DataConfig, part: str) -> It
 def write(
     made: Path, signature: Signature, batches: Iterable[tuple[Batch, Batch]], size: int, part: str = "suite"
 ) -> None:
-    """Write prepared data. With state, batch t holds frame t of every stream, so that streams run side by side."""
+    """Write prepared data. With state, a batch holds the same frame of as many streams as fit, so that they run side by side."""
     folder = made / "batches"
     folder.mkdir()
     most = min(size, signature.axes[BATCH].most) if BATCH in signature.axes else size
     kept = Kept(signature, part)
     noted = kept.noting(batches)
-    pieces = _frames(noted, kept) if signature.state else _split(noted, most, signature)
+    pieces = _frames(noted, kept, most) if signature.state else _split(noted, most, signature)
     order = []
     for number, (batch, rows) in enumerate(pieces):
         np.savez(folder / f"{number:05d}.npz", **batch)  # type: ignore[arg-type]  # numpy's stub forbids ** of arrays
@@ -203,8 +203,8 @@ def _split(batches: Iterable[Batch], size: int, signature: Signature) -> Iterato
         start += count
 
 
-def _frames(batches: Iterable[Batch], kept: Kept) -> Iterator[tuple[Batch, NDArray[np.int64]]]:
-    """Frame t of every stream as batch t, with the stream's number in `stream`; a stream is one `group`."""
+def _frames(batches: Iterable[Batch], kept: Kept, most: int) -> Iterator[tuple[Batch, NDArray[np.int64]]]:
+    """Of `most` streams at a time frame after frame, with the streams' numbers in `stream`; a stream is one `group`."""
     held = list(batches)
     if not held:
         return
@@ -218,6 +218,8 @@ def _frames(batches: Iterable[Batch], kept: Kept) -> Iterator[tuple[Batch, NDArr
     for row, number in enumerate(stream):
         position[row] = seen[number]
         seen[number] += 1
-    for step in range(int(seen.max())):
-        rows = np.flatnonzero(position == step)
-        yield {name: array[rows] for name, array in joined.items()} | {"stream": stream[rows].astype(np.int64)}, rows
+    for first in range(0, len(names), most):
+        here = (stream >= first) & (stream < first + most)
+        for step in range(int(seen[first : first + most].max())):
+            rows = np.flatnonzero(here & (position == step))
+            yield {name: v[rows] for name, v in joined.items()} | {"stream": stream[rows].astype(np.int64)}, rows

@@ -6,6 +6,7 @@ Out: `result.json` there, and the files that the verb makes. Verbs:
 - `probe`    what this machine can build and run, and why not
 - `build`    `graph.onnx` -> files in `artifact/`
 - `answer`   the artifact's outputs on every batch of the inputs -> `outputs/NNNNN.npz`
+- `try`      `build`, then `answer`, in one process
 - `time`     latency of the artifact, beside its float twin where there is one, in alternation
 - `carry`    `answer` and `time` of a bundle, away from lockstep, into `observation/` with the digests of what was read
 
@@ -236,24 +237,31 @@ def load_target(path: Path) -> Any:
     return module
 
 
+def checked_build(job: Job, target: Any) -> Document:
+    """What the target's `build` says of the artifact that it made."""
+    job.artifact.mkdir(exist_ok=True)
+    built: Document = target.build(job) or {}
+    missing = [key for key in ("entry", "runtime", "layers", "effective") if key not in built]
+    if missing:
+        raise TypeError(
+            f"{job.target_file.name}: `build` gave no {', '.join(missing)}; docs/targets.md says what it gives"
+        )
+    return built
+
+
 def perform(job: Job, verb: str, target: Any) -> Document:
     """The result document of one verb."""
-    if verb == "build":
-        job.artifact.mkdir(exist_ok=True)
-        built = target.build(job)
-        missing = [key for key in ("entry", "runtime", "layers", "effective") if key not in (built or {})]
-        if missing:
-            raise TypeError(
-                f"{job.target_file.name}: `build` gave no {', '.join(missing)}; docs/targets.md says what it gives"
-            )
-        return {"built": built}
+    if verb in ("build", "try"):
+        built = checked_build(job, target)
+        if verb == "build":
+            return {"built": built}
     loaded = target.load(job, job.artifact)
     if not isinstance(loaded, tuple) or len(loaded) != 2:
         raise TypeError(
             f"{job.target_file.name}: `load` gave {type(loaded).__name__}; expected (infer, what really runs)"
         )
     infer, effective = loaded
-    if verb == "answer":
+    if verb in ("answer", "try"):
         answer(job, infer)
         return {"effective": effective}
     infers = {"artifact": infer}

@@ -26,7 +26,7 @@ Estimate = Callable[[int], Bounded]
 
 
 def share(flags: Flags, groups: Codes | None, confidence: float) -> Estimate:
-    """The share of rows that hold."""
+    """The share of rows that hold. Where the rarer outcome is seen in too few groups to be resampled, the bound is exact."""
     n, count = len(flags), int(flags.sum())
     if groups is None:
         return lambda rows: Bounded(
@@ -39,7 +39,8 @@ def share(flags: Flags, groups: Codes | None, confidence: float) -> Estimate:
 
     table = np.array([[0.0, 1.0], [1.0, 1.0]])
     figure = Sums(flags.astype(np.int64), table, lambda s: s[..., 0] / s[..., 1])
-    return _of_groups(exact, figure, ~flags, groups, confidence)
+    rarer = ~flags if 2 * count > n else flags
+    return _of_groups(exact, figure, rarer, groups, confidence)
 
 
 def difference(reference: Flags, candidate: Flags, groups: Codes | None, confidence: float) -> Estimate:
@@ -95,6 +96,19 @@ def absolute(signed: Estimate) -> Estimate:
         return Bounded(Interval(abs(one.interval.value), nearest, max(abs(low), abs(high))), one.units, one.method)
 
     return found
+
+
+def within(span: tuple[float, float], found: Estimate) -> Estimate:
+    """The same bounds, cut to what the figure can be; bounds that are not supported stay open."""
+
+    def cut(rows: int) -> Bounded:
+        one = found(rows)
+        low, high = one.interval.low, one.interval.high
+        if math.isfinite(low + high):
+            low, high = max(low, span[0]), min(high, span[1])
+        return Bounded(Interval(one.interval.value, low, high), one.units, one.method)
+
+    return cut
 
 
 def figure_of(figure: Figure, differs: Flags, worst: float, groups: Codes | None, confidence: float) -> Estimate:

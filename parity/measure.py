@@ -83,6 +83,11 @@ def measured(limit: Limit, against: Against, scene: Scene) -> Named:
     return METRICS[limit.metric](scene, against, limit)
 
 
+def spoken(limit: Limit) -> str:
+    """A metric's name as words."""
+    return limit.metric.replace("_", " ")
+
+
 def float_error(scene: Scene, against: Against, limit: Limit) -> Named:
     """Largest difference to the source, in multiples of the noise floor; integer outputs must be equal."""
     floors: dict[str, float] = json.loads((scene.folders["source"] / "floor.json").read_text())["outputs"]
@@ -150,21 +155,20 @@ def task_quality(scene: Scene, against: Against, limit: Limit) -> Named:
     """A metric of the task: the candidate's value less the reference's; of errors, the other way round."""
     rows = scene.rows[against]
     found = quality.QUALITIES[limit.metric](rows, limit)
-    yield limit.metric, _margin(found, rows, limit)
+    yield spoken(limit), _margin(found, rows, limit)
 
 
 def _margin(found: quality.Quality, rows: Rows, limit: Limit) -> Measured:
     """What is left of the reference's quality: a difference, or for a relative margin the contrast that is 0 at its edge."""
+    of_figure = estimate.figure_of(contrast(found, limit), found.differs, found.worst, rows.groups, limit.confidence)
+    return estimate.measured(of_figure, len(rows), rows.groups, limit.sense, limit.threshold)
+
+
+def contrast(found: quality.Quality, limit: Limit) -> Figure:
+    """The figure that meets a margin's threshold, of a metric of both sides."""
     keep = 1.0 if limit.kind == "margin" else 1 + limit.bound if found.errors else 1 - limit.bound
     sign = -1.0 if found.errors else 1.0
-
-    def contrast(both: Array) -> Array:
-        return np.asarray(sign * (both[..., 1] - keep * both[..., 0]))
-
-    of_figure = estimate.figure_of(
-        _combined(found.figure, contrast), found.differs, found.worst, rows.groups, limit.confidence
-    )
-    return estimate.measured(of_figure, len(rows), rows.groups, limit.sense, limit.threshold)
+    return _combined(found.figure, lambda both: np.asarray(sign * (both[..., 1] - keep * both[..., 0])))
 
 
 def _combined(figure: Figure, combine: Callable[[Array], Array]) -> Figure:
@@ -193,14 +197,16 @@ def distance(scene: Scene, against: Against, limit: Limit) -> Named:
     """How near the candidate is to the reference, by a metric of the task. Nothing where answers carry no scores."""
     rows = scene.rows[against]
     found = quality.DISTANCES[limit.metric](rows, limit)
-    of_figure = estimate.figure_of(found.figure, found.differs, found.worst, rows.groups, limit.confidence)
-    yield limit.metric, estimate.measured(of_figure, len(rows), rows.groups, limit.sense, limit.threshold)
+    of_figure = estimate.within(
+        limit.is_a.span, estimate.figure_of(found.figure, found.differs, found.worst, rows.groups, limit.confidence)
+    )
+    yield spoken(limit), estimate.measured(of_figure, len(rows), rows.groups, limit.sense, limit.threshold)
 
 
 def cosine_minimum(scene: Scene, against: Against, limit: Limit) -> Named:
     """The smallest cosine of all rows. A minimum of a sample has no interval: it speaks of these rows alone."""
     cosines = scene.rows[against].facts["cosine"]
-    yield "cosine_minimum", Measured.exactly(float(cosines.min()), len(cosines))
+    yield spoken(limit), Measured.exactly(float(cosines.min()), len(cosines))
 
 
 def route_flips(scene: Scene, against: Against, limit: Limit) -> Named:
@@ -209,7 +215,7 @@ def route_flips(scene: Scene, against: Against, limit: Limit) -> Named:
     rows = scene.rows[against]
     kept = routed(rows, scene.route)
     found = estimate.share(kept.reference != kept.candidate, rows.groups, limit.confidence)
-    yield "route_flips", estimate.measured(found, len(rows), rows.groups, limit.sense, limit.threshold)
+    yield spoken(limit), estimate.measured(found, len(rows), rows.groups, limit.sense, limit.threshold)
 
 
 def escalation_change(scene: Scene, against: Against, limit: Limit) -> Named:
@@ -228,13 +234,16 @@ def kept_error_rate(scene: Scene, against: Against, limit: Limit) -> Named:
     """Wrong answers among those that the rule keeps: the reference's share less the candidate's."""
     assert scene.route is not None
     rows, pair = scene.rows[against], scene.right(against)
-    if pair is None:
-        return
-    kept = routed(rows, scene.route)
-    differs = (kept.reference != kept.candidate) | (pair[0] != pair[1])
+    if pair is not None:
+        yield spoken(limit), _margin(kept_quality(rows, scene.route, pair), rows, limit)
+
+
+def kept_quality(rows: Rows, route: Route, right: tuple[Flags, Flags]) -> quality.Quality:
+    """The errors among kept answers as a metric of both sides."""
+    kept = routed(rows, route)
+    differs = (kept.reference != kept.candidate) | (right[0] != right[1])
     worst = 2 / max(float(kept.reference.mean()), 1 / len(rows))
-    found = quality.Quality(kept_errors(kept, pair), differs, worst, errors=True)
-    yield "kept_errors", _margin(found, rows, limit)
+    return quality.Quality(kept_errors(kept, right), differs, worst, errors=True)
 
 
 def latency(scene: Scene, against: Against, limit: Limit) -> Named:

@@ -96,6 +96,7 @@ def auc(rows: Rows, limit: Limit) -> Quality:
     positive = whole(rows.labels) > 0
     sides = (rows.reference, rows.candidate)
     rarer = min(float(positive.mean()), 1 - float(positive.mean()))
+    moved = rankdata(rows.reference) != rankdata(rows.candidate)
 
     def of(weights: Array) -> Array:
         return np.stack([area_under_curve(side, positive)(weights) for side in sides], axis=-1)
@@ -104,7 +105,7 @@ def auc(rows: Rows, limit: Limit) -> Quality:
         curves = [area_of_units(side, positive, unit) for side in sides]
         return lambda weights: np.stack([curve(weights) for curve in curves], axis=-1)
 
-    return Quality(Weighted(of, pooled), rows.reference != rows.candidate, 1 / max(rarer, TINY))
+    return Quality(Weighted(of, pooled), moved, 1 / max(rarer, TINY))
 
 
 def area_under_curve(scores: Array, positive: Flags) -> Callable[[Array], Array]:

@@ -108,9 +108,10 @@ def bounds(
     if groups is not None and units < LEAST_GROUPS:
         return Bounded(Interval(value, -math.inf, math.inf), units, f"not supported below {LEAST_GROUPS} groups")
     discordant = int(differs.sum()) if groups is None else len(np.unique(groups[differs]))
-    if discordant < LEAST_DISCORDANT:
-        return Bounded(_at_worst(value, differs, worst, groups, confidence), units, "exact")
-    return Bounded(bca(figure, rows, groups, confidence), units, "BCa")
+    found = bca(figure, rows, groups, confidence) if discordant >= LEAST_DISCORDANT else None
+    if found is None or found.low == found.high:  # no resample moved it: nothing is known of what would
+        return Bounded(_at_worst(value, differs & (found is None), worst, groups, confidence), units, "exact")
+    return Bounded(found, units, "BCa")
 
 
 def _at_worst(

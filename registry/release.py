@@ -21,7 +21,7 @@ from compile.line import Line, own_code
 from compile.step import Step
 from parity import observe
 from parity.check import Outcome
-from parity.explain import failover, read_explained
+from parity.explain.station import answers_equal, failover, read_explained
 from parity.policy import Policy, load_policy
 from parity.report import complaints
 from parity.verdict import Status
@@ -57,6 +57,7 @@ def assemble(line: Line, outcomes: Sequence[Outcome]) -> Release:
         )
     inputs = {f"verdict on {o.name}": o.judged.digest for o in outcomes if o.judged is not None}
     inputs |= {f"artifact of {o.name}": o.built.digest for o in outcomes if o.built is not None}
+    inputs |= {f"failover of {o.name}": digest.of_document(stand_in(line, o)) for o in outcomes if o.built is not None}
     inputs |= {
         "targets in the config": digest.of_document([u.model_dump() for u in line.config.uses]),
         "lockstep's own code": own_code("compile", "parity", "registry"),
@@ -161,10 +162,9 @@ def _verdict(verdict: Any) -> dict[str, Any]:
 
 def stand_in(line: Line, outcome: Outcome) -> dict[str, Any]:
     """Whether the target may stand in for the cloud, or fail over to it: what differs has to be explained."""
-    findings = outcome.verdict["findings"]
-    floats = [f for f in findings if f["of"] == "float_error"]
-    equal = bool(floats) and all(f["status"] == Status.PASS for f in floats)
-    fit, why = failover(outcome.status, read_explained(line, outcome.name), equal=equal)
+    equal = answers_equal(outcome.verdict)
+    explained = None if equal or outcome.status != Status.PASS else read_explained(line, outcome.name)
+    fit, why = failover(outcome.status, explained, equal=equal)
     return {"fit": fit, "why": why}
 
 

@@ -1,6 +1,6 @@
 """Makes weights.safetensors, suite.npz, calibration.npz and golden.npz again from Silero's package and real speech.
 
-python -m examples.voice_activity.make [--silero silero_vad.jit] [--sample sample.wav] [--clips FOLDER]
+python -m examples.voice_activity.make [--silero silero_vad.jit] [--clips FOLDER] [--prompts FOLDER]
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import sys
 import wave
+from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -18,10 +20,21 @@ from torch import Tensor, nn
 
 from examples.voice_activity.model import CONTEXT, HIDDEN, build
 from examples.voice_activity.processing import THRESHOLD, preprocess
-from examples.voice_activity.speech import FRAME, RATE, Stream, cut_frames, place
+from examples.voice_activity.speech import (
+    BABBLE_VOICES,
+    CONDITIONS,
+    RATE,
+    Stream,
+    cut,
+    find_speech,
+    mix,
+    place,
+    share_audio,
+    starts_and_ends,
+)
 
 HERE = Path(__file__).resolve().parent
-SEED = 2026
+SUITE_SEED, CALIBRATION_SEED = 2026, 2027
 CLIPS = Path("/usr/share/pocketsphinx/test/data")
 LIBRIVOX = "librivox/sense_and_sensibility_01_austen_64kb"
 SUITE_CLIPS = {
@@ -42,7 +55,27 @@ CALIBRATION_CLIPS = {
     "commands-something": "something.raw",
     "librivox-0930": f"{LIBRIVOX}-0930.wav",
 }
-SAMPLE_STREAMS, SAMPLE_STREAM_FRAMES = 6, 156
+PROMPTS = Path("/usr/share/asterisk/sounds")
+# The voice sets and their languages; es_MX and en_US are one speaker.
+VOICE_SETS = {
+    "en_US_f_Allison": "en",
+    "es_MX_f_Allison": "es",
+    "fr_CA_f_June": "fr",
+    "it_IT_m_Carlo": "it",
+    "ru_RU_f_IvrvoiceRU": "ru",
+}
+PROMPTS_EACH = 64
+# Tones, silences and a monkey.
+NOT_SPEECH = {
+    "beep",
+    "beeperr",
+    "ascending-2tone",
+    "descending-2tone",
+    "confbridge-join",
+    "confbridge-leave",
+    "tt-monkeys",
+}
+LEAST_SPEECH_S = 0.3
 # Silero's name of each layer → ours.
 LAYERS = {
     "stft.forward_basis_buffer": "stft_conv.weight",
@@ -56,7 +89,7 @@ LAYERS = {
 
 
 def main() -> None:
-    silero, sample, clips = read_arguments()
+    silero, clips, prompts = read_arguments()
     torch.set_num_threads(1)
     original = torch.jit.load(silero)
     model = build().eval()
@@ -64,9 +97,8 @@ def main() -> None:
     save_file(model.state_dict(), HERE / "weights.safetensors")
     (HERE / "weights.safetensors").chmod(0o644)
 
-    rng = np.random.default_rng(SEED)
-    suite = cut_sample(sample) + place_clips(clips, SUITE_CLIPS, 2, rng)
-    calibration = place_clips(clips, CALIBRATION_CLIPS, 1, rng)
+    suite = make_suite(clips, prompts)
+    calibration = place_clips(clips, CALIBRATION_CLIPS)
     write_slices(suite, calibration)
     golden = np.concatenate([run_original(original, stream.audio) for stream in suite])
     np.savez_compressed(HERE / "golden.npz", probability=golden)
@@ -76,16 +108,17 @@ def main() -> None:
 def read_arguments() -> tuple[Path, Path, Path]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--silero", type=Path, default=find("silero-vad", "silero_vad/data/silero_vad.jit"))
-    parser.add_argument("--sample", type=Path, default=find("pyannote-audio", "pyannote/audio/sample/sample.wav"))
     parser.add_argument("--clips", type=Path, default=CLIPS)
+    parser.add_argument("--prompts", type=Path, default=PROMPTS)
     found = parser.parse_args()
     if not (found.silero and found.silero.is_file()):
         sys.exit("No silero_vad.jit: pip install --no-deps silero-vad==6.2.3, or pass --silero.")
-    if not (found.sample and found.sample.is_file()):
-        sys.exit("No sample.wav: pip install --no-deps pyannote-audio==4.0.7, or pass --sample.")
     if not (found.clips / "goforward.raw").is_file():
         sys.exit(f"No speech under {found.clips}: apt-get install pocketsphinx-testdata, or pass --clips.")
-    return found.silero, found.sample, found.clips
+    missing = [name for name in VOICE_SETS if not (found.prompts / name).is_dir()]
+    if missing:
+        sys.exit(f"No {missing[0]} under {found.prompts}: see README.md for the packages, or pass --prompts.")
+    return found.silero, found.clips, found.prompts
 
 
 def find(package: str, file: str) -> Path | None:
@@ -109,24 +142,81 @@ def rename(original: dict[str, Tensor]) -> dict[str, Tensor]:
     return ours
 
 
-def cut_sample(wav: Path) -> list[Stream]:
-    """The annotated recording in six streams of five seconds, one after the other, as recorded."""
-    samples, speech = read_samples(wav), np.zeros(60 * RATE, bool)
-    for line in wav.with_suffix(".rttm").read_text().splitlines():
-        start_s, duration_s = map(float, line.split()[3:5])
-        speech[round(start_s * RATE) : round((start_s + duration_s) * RATE)] = True
-    length = SAMPLE_STREAM_FRAMES * FRAME
-    return [
-        Stream(f"telephone-{i}", "telephone", "recorded", "recorded", *cut_frames(samples[part], speech[part]))
-        for i, part in enumerate(slice(i * length, (i + 1) * length) for i in range(SAMPLE_STREAMS))
+@dataclass(frozen=True, slots=True, eq=False)
+class Clip:
+    """One recording, as it was made."""
+
+    name: str
+    source: str
+    language: str
+    samples: np.ndarray
+
+
+def make_suite(clips: Path, prompts: Path) -> list[Stream]:
+    """One stream of each of the clips and of `PROMPTS_EACH` prompts of each voice set; the other prompts are the babble.
+
+    No recording is heard twice: not in two streams, and not in the babble of two.
+    """
+    rng = np.random.default_rng(SUITE_SEED)
+    taken, left = [], []
+    for voice, language in VOICE_SETS.items():
+        found = read_prompts(prompts, voice, language)
+        shuffled = [found[i] for i in rng.permutation(len(found))]
+        chosen = choose(shuffled)
+        taken += chosen
+        left += [clip.samples for clip in shuffled[shuffled.index(chosen[-1]) + 1 :]]
+    taken += [Clip(name, name.split("-")[0], "en", read_samples(clips / file)) for name, file in SUITE_CLIPS.items()]
+    crowd = (left[i][find_speech(left[i])] for i in rng.permutation(len(left)))
+    return [make_stream(clip, turn, crowd, rng) for turn, clip in enumerate(taken)]
+
+
+def choose(clips: list[Clip]) -> list[Clip]:
+    """The first `PROMPTS_EACH` that share no audio: some prompts are put together from the same recordings."""
+    chosen: list[tuple[Clip, np.ndarray]] = []
+    for clip in clips:
+        heard = starts_and_ends(clip.samples)
+        if not any(share_audio(heard, other) for _, other in chosen):
+            chosen.append((clip, heard))
+        if len(chosen) == PROMPTS_EACH:
+            break
+    return [clip for clip, _ in chosen]
+
+
+def make_stream(clip: Clip, turn: int, crowd: Iterator[np.ndarray], rng: np.random.Generator) -> Stream:
+    """One recording in the condition whose turn it is; each time that comes round, now the start, now the end of it."""
+    noise, snr = CONDITIONS[turn % len(CONDITIONS)]
+    ends = turn // len(CONDITIONS) % 2 == 1
+    voices = [next(crowd) for _ in range(BABBLE_VOICES)] if noise == "babble" else []
+    audio, labels = mix(*cut(clip.samples, ends, rng), noise, snr, voices, rng)
+    group = f"{clip.name}.{noise}-{snr:02d}dB"
+    return Stream(group, clip.source, clip.language, noise, f"{snr:02d}", audio, labels)
+
+
+def read_prompts(folder: Path, voice: str, language: str) -> list[Clip]:
+    """Every spoken prompt of a voice set, by name."""
+    files = [file for file in sorted((folder / voice).rglob("*.g722")) if file.parent.name != "silence"]
+    names = [file.relative_to(folder).with_suffix("").as_posix() for file in files]
+    clips = [
+        Clip(name, voice, language, read_g722(file))
+        for name, file in zip(names, files, strict=True)
+        if file.stem not in NOT_SPEECH and file.stat().st_size
     ]
+    return [clip for clip in clips if find_speech(clip.samples).sum() >= LEAST_SPEECH_S * RATE]
 
 
-def place_clips(folder: Path, clips: dict[str, str], takes: int, rng: np.random.Generator) -> list[Stream]:
-    """Each clip `takes` times, in another noise each time; babble is made of these clips alone."""
+def read_g722(file: Path) -> np.ndarray:
+    """Samples in -1…1 of a file of bare G.722, which is 16 kHz; decoded by FFmpeg."""
+    import av
+
+    with av.open(str(file), format="g722") as recording:
+        return np.concatenate([frame.to_ndarray()[0] for frame in recording.decode(audio=0)]) / 32768
+
+
+def place_clips(folder: Path, clips: dict[str, str]) -> list[Stream]:
+    """Each clip as a stream of its own length, in another noise each; babble is made of these clips alone."""
+    rng = np.random.default_rng(CALIBRATION_SEED)
     voices = {name: read_samples(folder / file) for name, file in clips.items()}
-    every = [(name, clip) for name, clip in voices.items() for _ in range(takes)]
-    return [place(name, clip, list(voices.values()), take, rng) for take, (name, clip) in enumerate(every)]
+    return [place(name, clip, [*voices.values()], take, rng) for take, (name, clip) in enumerate(voices.items())]
 
 
 def read_samples(file: Path) -> np.ndarray:
@@ -146,6 +236,7 @@ def write_slices(suite: list[Stream], calibration: list[Stream]) -> None:
         **columns(suite),
         labels=np.concatenate([stream.labels for stream in suite]),
         source=np.repeat([stream.source for stream in suite], frames),
+        language=np.repeat([stream.language for stream in suite], frames),
         noise=np.repeat([stream.noise for stream in suite], frames),
         snr_db=np.repeat([stream.snr_db for stream in suite], frames),
     )

@@ -65,6 +65,7 @@ class FindingFact(Fact):
     low: float
     high: float
     n: int
+    groups: int | None
     needed: int | None
     confidence: float | None
     why: str | None

@@ -50,6 +50,7 @@ def _finding(found: Json, policy: Policy, precision: str) -> FindingFact:
         low=low,
         high=high,
         n=found["measured"]["n"],
+        groups=found["measured"].get("groups"),
         needed=found["measured"].get("needed"),
         unit=unit,
         confidence=found.get("confidence", None if limit is None else limit.confidence),

@@ -57,15 +57,6 @@ def threshold_typo(outputs: Outputs, name: str, task: TaskConfig, size: float, r
     return {**outputs, name: raised.astype(outputs[name].dtype)}
 
 
-def one_not_a_number(outputs: Outputs, name: str, task: TaskConfig, size: float, random: Random) -> Outputs | None:
-    """NaN in one sample, or in more."""
-    return _with(outputs, name, np.nan, size, random)
-
-
-def one_infinite(outputs: Outputs, name: str, task: TaskConfig, size: float, random: Random) -> Outputs | None:
-    return _with(outputs, name, np.inf, size, random)
-
-
 def permuted_batch(outputs: Outputs, name: str, task: TaskConfig, size: float, random: Random) -> Outputs | None:
     """Answers in another order than requests, for a share of the rows."""
     chosen = random.choice(len(outputs[name]), max(2, round(size * len(outputs[name]))), replace=False)
@@ -126,8 +117,6 @@ DEFECTS: Mapping[str, Defect] = {
     "label map off by one": shifted_label_map,
     "favoured class": favoured_class,
     "threshold typo": threshold_typo,
-    "NaN in a sample": one_not_a_number,
-    "infinity in a sample": one_infinite,
     "permuted batch": permuted_batch,
     "late by one": late_by_one,
     "frozen answer": frozen,
@@ -139,11 +128,15 @@ DEFECTS: Mapping[str, Defect] = {
 }
 
 
-def _with(outputs: Outputs, name: str, value: float, size: float, random: Random) -> Outputs | None:
+NOT_NUMBERS: Mapping[str, float] = {"NaN in a sample": np.nan, "infinity in a sample": np.inf}
+
+
+def with_value(outputs: Outputs, name: str, value: float, size: float, random: Random) -> Outputs | None:
+    """One number of one row, or of a share of the rows, is `value`; None where outputs are no floats."""
     if outputs[name].dtype.kind != "f":
         return None
     changed = outputs[name].copy()
-    count = max(1, round(size * 0.05 * len(changed)))
+    count = max(1, round(size * len(changed)))
     changed.reshape(len(changed), -1)[random.choice(len(changed), count, replace=False), 0] = value
     return {**outputs, name: changed}
 

@@ -11,24 +11,33 @@ harmless: every limit is held by more than `CLEAR` of them, so that a gate with 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compile.config import ModelFile
-from parity import answers
-from parity.limit import Against, Limit
-from parity.rows import Rows
-from parity.selftest.witness import Outputs, answers_of
+from parity import answers, measure, quality
+from parity.limit import Against, Limit, Metric
+from parity.policy import Route
+from parity.resampling import Figure
+from parity.route import routed
+from parity.rows import Rows, of_answers, of_scores
+from parity.selftest.witness import Outputs, answers_of, results_of
 from parity.slices import columns_to_slice, slices
 
 Array = NDArray[Any]
 Class = Literal["must catch", "grey zone", "harmless"]
+Held = Iterator[tuple[str, float]]
+"""By how many of the suite's standard errors a limit holds; negative where it is broken."""
+
 BROKEN = 2.0
 CLEAR = 5.4
+SURELY_SEEN = 10
+"""Rows of a kind that a suite is expected to hold, so that 99.995 of 100 suites hold one."""
+BLOCKS = 50
 FLOOR_TIMES = 2.0
 """A largest error has no standard error: twice the limit is broken, half of it is held."""
 
@@ -53,20 +62,25 @@ class Pair:
     columns: Mapping[str, Array]
     unit: NDArray[np.int64]
     suite_units: int
+    route: Route | None = None
+    floors: Mapping[str, float] = field(default_factory=dict)
 
 
-def truth(pairs: Mapping[Against, Pair], limits: Sequence[Limit], floors: Mapping[str, float]) -> Truth:
+def truth(pairs: Mapping[Against, Pair], limits: Sequence[Limit]) -> Truth:
     """What the pool says of a candidate, against each side that a limit binds."""
     source = pairs["source"]
     strange = no_answer(source)
     if strange is not None:
         return Truth("must catch", strange, -np.inf, 0.0)
+    if any(_seen(~np.isfinite(a), source) for a in source.candidate.values() if a.dtype.kind == "f"):
+        return Truth("grey zone", "few answers are not finite", 0.0, 0.0)
     found = [
         (f"{name} against {against}", holds_by)
         for against, pair in pairs.items()
         for limit in limits
         if against in limit.pairs
-        for name, holds_by in _held(limit, pair, floors)
+        if limit.metric in HELD
+        for name, holds_by in HELD[limit.metric](limit, pair)
     ]
     worst, holds_by = min(found, key=lambda one: one[1])
     verdict: Class = "must catch" if holds_by < -BROKEN else "harmless" if holds_by > CLEAR else "grey zone"
@@ -81,28 +95,68 @@ def no_answer(pair: Pair) -> str | None:
             return f"no output `{name}`"
         if found.dtype != wanted.dtype or found.shape != wanted.shape:
             return f"`{name}` is {found.dtype} {found.shape[1:]}"
-        if found.dtype.kind == "f" and not np.isfinite(found).all():
+        if found.dtype.kind == "f" and _seen(~np.isfinite(found), pair) >= SURELY_SEEN:
             return f"`{name}` is not finite"
     return None
 
 
-def _held(limit: Limit, pair: Pair, floors: Mapping[str, float]) -> Iterator[tuple[str, float]]:
-    """By how many of the suite's standard errors a limit holds; negative where it is broken."""
+def _seen(strange: Array, pair: Pair) -> float:
+    """How many rows of such a kind a suite is expected to hold."""
+    rows = int(strange.reshape(len(pair.unit), -1).any(axis=1).sum())
+    return rows * pair.suite_units / len(np.unique(pair.unit))
+
+
+def _agreement(limit: Limit, pair: Pair) -> Held:
+    yield "agreement", _distance(_alike(pair).astype(float), np.ones(len(pair.unit)), pair, limit.bound)
+
+
+def _float_error(limit: Limit, pair: Pair) -> Held:
+    for name, floor in pair.floors.items():
+        error = float(np.abs(pair.candidate[name].astype(float) - pair.reference[name]).max()) / floor
+        yield "float error", _of_largest(error / limit.bound)
+
+
+def _cosine_minimum(limit: Limit, pair: Pair) -> Held:
+    least = float(_rows(pair).facts["cosine"].min())
+    yield "cosine_minimum", _of_largest((1 - least) / (1 - limit.bound))
+
+
+def _quality(limit: Limit, pair: Pair) -> Held:
+    found = quality.QUALITIES[limit.metric](_rows(pair, limit.k), limit)
+    yield limit.metric, _by_figure(measure.contrast(found, limit), limit, pair)
+
+
+def _apart(limit: Limit, pair: Pair) -> Held:
+    yield limit.metric, _by_figure(quality.DISTANCES[limit.metric](_rows(pair, limit.k), limit).figure, limit, pair)
+
+
+def _routing(limit: Limit, pair: Pair) -> Held:
+    """What the deployed rule does with the pool's requests."""
+    assert pair.route is not None
+    rows = _rows(pair)
+    kept, ones = routed(rows, pair.route), np.ones(len(rows))
+    moved = kept.reference.astype(float) - kept.candidate
     match limit.metric:
-        case "agreement":
-            yield "agreement", _distance(_alike(pair).astype(float), np.ones(len(pair.unit)), pair, limit.bound)
-        case "worst_slice":
-            yield from _slices(limit, pair)
-        case "correct":
-            yield from _correct(limit, pair)
-        case "sqnr_db":
-            yield from _sqnr(limit, pair)
-        case "float_error":
-            for name, floor in floors.items():
-                error = float(np.abs(pair.candidate[name].astype(float) - pair.reference[name]).max()) / floor
-                yield "float error", _of_largest(error / limit.bound)
+        case "route_flips":
+            yield "route flips", _distance(-np.abs(moved), ones, pair, -limit.bound)
+        case "escalation_change":
+            yield "escalation", min(_distance(side * moved, ones, pair, -limit.bound) for side in (-1, 1))
         case _:
-            return
+            right = _right(pair)
+            if right is not None:
+                found = measure.kept_quality(rows, pair.route, right)
+                yield "kept errors", _by_figure(measure.contrast(found, limit), limit, pair)
+
+
+def _by_figure(figure: Figure, limit: Limit, pair: Pair) -> float:
+    """Any other figure: its distance from the threshold over its jackknife error by blocks of units, at the suite's size."""
+    block = np.random.default_rng(0).permutation(int(pair.unit.max()) + 1)[pair.unit] % BLOCKS
+    weights = (block[None, :] != np.arange(BLOCKS)[:, None]).astype(float)
+    value, left_out = float(figure.of(np.ones((1, len(block))))[0]), figure.of(weights)
+    spread = float(((left_out - left_out.mean()) ** 2).sum()) * (BLOCKS - 1) / BLOCKS
+    error = np.sqrt(spread * len(np.unique(pair.unit)) / pair.suite_units)
+    sign = -1.0 if limit.sense == "at_most" else 1.0
+    return float(sign * (value - limit.threshold) / max(float(error), 1e-15))
 
 
 def _of_largest(times: float) -> float:
@@ -125,12 +179,23 @@ def _alike(pair: Pair) -> NDArray[np.bool_]:
     return answers.agree(pair.config.task, ours, theirs)
 
 
-def _slices(limit: Limit, pair: Pair) -> Iterator[tuple[str, float]]:
+def _rows(pair: Pair, k: int = 1) -> Rows:
+    """The pool as the judge keeps rows: of embeddings, the `k` nearest."""
+    task = pair.config.task
+    results = [next(results_of(pair.config, side)) for side in (pair.reference, pair.candidate)]
+    ours, theirs = (answers.answers(task.kind, result) for result in results)
+    facts = of_scores(task.kind, *results) | of_answers(task, ours, theirs)
+    grouped = pair.unit if int(pair.unit.max()) + 1 < len(pair.unit) else None
+    same = answers.agree(task, ours, theirs)
+    if task.kind == "embedding":
+        ours, theirs = (answers.nearest(side, ours, k) for side in (ours, theirs))
+    return Rows(task, ours, theirs, same, facts, pair.columns, grouped, 0)
+
+
+def _slices(limit: Limit, pair: Pair) -> Held:
     """Each slice that the suite can tell apart: agreement in it, at the size that the suite has of it."""
-    ours, theirs = (answers_of(pair.config, side) for side in (pair.reference, pair.candidate))
-    same = answers.agree(pair.config.task, ours, theirs)
-    grouped = pair.unit if len(np.unique(pair.unit)) < len(pair.unit) else None
-    rows = Rows(pair.config.task, ours, theirs, same, {}, pair.columns, grouped, 0)
+    rows = _rows(pair)
+    same, grouped = rows.same, rows.groups
     share = pair.suite_units / len(np.unique(pair.unit))
     for part in slices(columns_to_slice(rows), limit.by, round(limit.smallest / max(share, 1e-9)), grouped):
         inside = part.rows
@@ -140,13 +205,9 @@ def _slices(limit: Limit, pair: Pair) -> Iterator[tuple[str, float]]:
         yield f"agreement in {part.name}", (value - limit.bound) / float(error)
 
 
-def _correct(limit: Limit, pair: Pair) -> Iterator[tuple[str, float]]:
-    labels = pair.columns.get("labels")
-    if labels is None:
-        return
-    sides = (answers_of(pair.config, side) for side in (pair.reference, pair.candidate))
-    right = [flags for side in sides if (flags := answers.correct(pair.config.task, side, labels)) is not None]
-    if len(right) < 2:
+def _correct(limit: Limit, pair: Pair) -> Held:
+    right = _right(pair)
+    if right is None:
         return
     ours, theirs = (flags.astype(float) for flags in right)
     if limit.kind == "relative_margin":
@@ -155,7 +216,17 @@ def _correct(limit: Limit, pair: Pair) -> Iterator[tuple[str, float]]:
         yield "correct", _distance(theirs - ours, np.ones(len(ours)), pair, -limit.bound)
 
 
-def _sqnr(limit: Limit, pair: Pair) -> Iterator[tuple[str, float]]:
+def _right(pair: Pair) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
+    """Which rows of the pool each side got right, where labels say so."""
+    labels = pair.columns.get("labels")
+    if labels is None:
+        return None
+    sides = (answers_of(pair.config, side) for side in (pair.reference, pair.candidate))
+    ours, theirs = (answers.correct(pair.config.task, side, labels) for side in sides)
+    return None if ours is None or theirs is None else (ours, theirs)
+
+
+def _sqnr(limit: Limit, pair: Pair) -> Held:
     """The ratio of noise to signal, against what the limit allows: noise at most 10^(-dB / 10) of the signal."""
     allowed = 10 ** (-limit.bound / 10)
     for name, wanted in pair.reference.items():
@@ -165,3 +236,19 @@ def _sqnr(limit: Limit, pair: Pair) -> Iterator[tuple[str, float]]:
         signal = (exact**2).sum(axis=1)
         noise = ((exact - pair.candidate[name].reshape(len(wanted), -1)) ** 2).sum(axis=1)
         yield f"SQNR of `{name}`", _distance(-noise, np.maximum(signal, 1e-300), pair, -allowed)
+
+
+HELD: Mapping[Metric, Callable[[Limit, Pair], Held]] = {
+    "agreement": _agreement,
+    "worst_slice": _slices,
+    "correct": _correct,
+    "sqnr_db": _sqnr,
+    "float_error": _float_error,
+    "cosine_minimum": _cosine_minimum,
+    "route_flips": _routing,
+    "escalation_change": _routing,
+    "kept_errors": _routing,
+    **dict.fromkeys(quality.QUALITIES, _quality),
+    **dict.fromkeys(quality.DISTANCES, _apart),
+}
+"""What no rows tell (latency, size, the quantized share) is not the oracle's: planted defects do not touch it."""

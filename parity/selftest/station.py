@@ -61,15 +61,11 @@ class Work:
         folder.mkdir(parents=True)
         target = self.target.model_copy(update={"options": {**self.target.options, **options}})
 
-        def work(verb: str) -> None:
-            job = toolchain.job_document(
-                self.line, target, precision=target.precision, graph=graph, artifact=artifact, batches=batches
-            )
-            toolchain.run_worker(self.line, target, folder, job, verb, f"{self.what}: {place}", env=env)
-
-        if graph is not None:
-            work("build")
-        work("answer")
+        job = toolchain.job_document(
+            self.line, target, precision=target.precision, graph=graph, artifact=artifact, batches=batches
+        )
+        verb = "answer" if graph is None else "try"
+        toolchain.run_worker(self.line, target, folder, job, verb, f"{self.what}: {place}", env=env)
         shutil.rmtree(folder / "artifact", ignore_errors=True)
         return folder / "outputs"
 

@@ -19,7 +19,7 @@ from compile.dataset import columns_of, refuse_leakage
 from compile.errors import ConfigError
 from compile.project import Project
 from parity.limit import Against, Limit
-from parity.policy import Policy, load_policy
+from parity.policy import Policy, Route, load_policy
 from parity.selftest import answer_defects
 from parity.selftest.gate import FIXED, LEAST_COSINE, PIECES, Gate, caught_by_tolerances
 from parity.selftest.oracle import Pair, Truth, truth
@@ -65,6 +65,7 @@ class Bench:
     most_units: int
     floors: Mapping[str, float]
     gate: Gate
+    route: Route | None = None
 
     @property
     def answer(self) -> str:
@@ -97,10 +98,12 @@ class Bench:
                 columns,
                 np.unique(self.witness.unit[pool], return_inverse=True)[1],
                 units,
+                self.route,
+                self.floors,
             )
             for against, side in sides.items()
         }
-        return truth(pairs, self.limits, self.floors)
+        return truth(pairs, self.limits)
 
 
 def judge(
@@ -120,7 +123,7 @@ def judge(
     refused = [*_compiled(bench, json.loads(Path(planted).read_text()))]
     trials = [*refused, *_answers(bench, healthy, seeds), *_truncated(bench, healthy, seeds)]
     trials += _leaks(project, made, bench, parts[0], seeds) if bench.config.calibration else []
-    trials += [*_labels(bench, healthy, seeds)]
+    trials += [*_labels(bench, healthy, seeds), *_not_numbers(bench, healthy, seeds)]
     document = {"model": model, "target": target, **summary(bench, trials)}
     document["rows"] = [asdict(t) for t in trials]
     (made / "selftest.json").write_text(json.dumps(_plain(document), indent=1, sort_keys=True))
@@ -160,7 +163,7 @@ def _bench(
     floors = json.loads((folders["source"] / "floor.json").read_text())["outputs"]
     limits = [limit for limit in policy.limits if target_file.precision in limit.precision]
     gate = Gate(config, target_file, policy, folders, made.parent / "scratch")
-    return Bench(config, limits, witness, most, floors, gate)
+    return Bench(config, limits, witness, most, floors, gate, policy.route)
 
 
 def _units_of(columns: Mapping[str, Any]) -> int:
@@ -201,6 +204,20 @@ def _truncated(bench: Bench, healthy: Outputs, seeds: int) -> Iterator[Trial]:
             outputs = {name: array[part] for name, array in healthy.items()}
             caught = bench.gate.caught_by(bench.witness, drawn.suite, outputs, pieces)
             yield _trial(one, Truth("must catch", ALWAYS, float("-inf"), 0.0), caught, {})
+
+
+def _not_numbers(bench: Bench, healthy: Outputs, seeds: int) -> Iterator[Trial]:
+    """NaN or infinity in one sample of the suite, or in a share of them."""
+    for kind, value in answer_defects.NOT_NUMBERS.items():
+        for size in (0.0, *SIZES):
+            for seed in range(seeds):
+                one = Planted("answers", kind, size, seed)
+                drawn = bench.draw(seed)
+                suite = {name: array[drawn.suite] for name, array in healthy.items()}
+                changed = answer_defects.with_value(suite, bench.answer, value, size, one.random())
+                if changed is not None:
+                    caught = bench.gate.caught_by(bench.witness, drawn.suite, changed, PIECES)
+                    yield _trial(one, Truth("must catch", ALWAYS, float("-inf"), 0.0), caught, {})
 
 
 def _labels(bench: Bench, healthy: Outputs, seeds: int) -> Iterator[Trial]:

@@ -6,7 +6,7 @@ where the data is grouped, else a row; a draw never parts a unit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from compile.config import ModelFile
 from compile.errors import ConfigError
 from compile.signature import Signature
-from parity.observed import answers_in
+from parity.observed import answers_in, results_in
 from parity.rows import codes
 
 Array = NDArray[Any]
@@ -102,5 +102,15 @@ def joined_columns(parts: list[Mapping[str, Array]]) -> tuple[dict[str, Array], 
 
 def answers_of(config: ModelFile, outputs: Outputs) -> Array:
     """One answer a row."""
+    return answers_in([_as_given(config, outputs)], config)
+
+
+def results_of(config: ModelFile, outputs: Outputs) -> Iterator[Array]:
+    """What holds the answers, rows first, after the task's `postprocess`."""
+    return results_in([_as_given(config, outputs)], config)
+
+
+def _as_given(config: ModelFile, outputs: Outputs) -> Outputs:
+    """Outputs as the model gives them: the batch axis where it belongs."""
     axes = {t.name: t.batch_axis or 0 for t in config.signature.answers}
-    return answers_in([{name: np.moveaxis(array, 0, axes.get(name, 0)) for name, array in outputs.items()}], config)
+    return {name: np.moveaxis(array, 0, axes.get(name, 0)) for name, array in outputs.items()}

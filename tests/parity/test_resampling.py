@@ -84,6 +84,14 @@ def test_where_nothing_differs_the_bound_is_the_exact_one_times_the_worst() -> N
     assert found.interval.low == pytest.approx(-3 * (1 - 0.05 ** (1 / 600)))
 
 
+def test_where_no_resample_moves_the_figure_the_bound_is_the_exact_one_too() -> None:
+    """Every row differs a little and the figure does not: BCa would prove that it never can."""
+    figure = Weighted(lambda w: np.zeros(len(w)))
+    found = bounds(figure, np.ones(600, bool), 3.0, None, 0.95)
+    assert found.method == "exact"
+    assert found.interval.low == pytest.approx(-3 * (1 - 0.05 ** (1 / 600)))
+
+
 def test_few_groups_are_not_supported_and_twenty_are() -> None:
     for count, supported in ((19, False), (20, True)):
         groups = np.repeat(np.arange(count), 5)
@@ -183,6 +191,14 @@ def test_no_group_of_g_differs_proves_what_counts_of_groups_prove_or_nearly() ->
         closed = 1 - 0.05 ** (1 / count)
         assert closed <= 1 - betting.share(sizes, sizes, 0.95).low <= 1.04 * closed
         assert closed <= -betting.difference(0 * sizes, 0 * sizes, sizes, 0.95).low <= 1.04 * closed
+
+
+def test_a_rare_event_and_its_absence_have_the_same_bounds_over_groups() -> None:
+    """What no group showed may still be: in 330 groups at most 1 - 0.05^(1/330) of the rows, or 4 % more (binomial)."""
+    groups, never = np.repeat(np.arange(330), 25), np.zeros(8_250, bool)
+    seen, unseen = (estimate.share(flags, groups, 0.95)(8_250).interval for flags in (never, ~never))
+    assert seen.high == pytest.approx(1 - unseen.low)
+    assert 1 - 0.05 ** (1 / 330) <= seen.high <= 1.04 * (1 - 0.05 ** (1 / 330))
 
 
 def test_groups_exchanged_and_sides_exchanged_mirror_the_bounds() -> None:

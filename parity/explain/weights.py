@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.points import keyed, named_modules
+from parity.explain.points import keyed, named_modules
 
 if TYPE_CHECKING:
     import onnx
@@ -79,7 +79,7 @@ def _evaluated(model: onnx.ModelProto, names: set[str], stored: set[str]) -> dic
     from onnx import numpy_helper
 
     from compile.coverage import zeros
-    from parity.simulate import exposing, opened
+    from parity.explain.simulate import exposing, opened
 
     found = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer if t.name in names}
     derived = sorted(names - stored)
@@ -161,7 +161,7 @@ def with_ranges(model: onnx.ModelProto, reference: onnx.ModelProto) -> tuple[onn
     """The same graph with the reference's activation ranges, and the tensors whose range was another."""
     import onnx
 
-    from parity.tensors import quantizer_ranges
+    from parity.explain.tensors import quantizer_ranges
 
     ours, theirs = dict(quantizer_ranges(reference)), dict(quantizer_ranges(model))
     other = [name for name, bounds in theirs.items() if name in ours and not np.allclose(ours[name], bounds, rtol=1e-6)]

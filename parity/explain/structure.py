@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from compile.coverage import INTEGER_LAYERS
-from parity.points import QUANTIZING, keyed, named_modules
+from parity.explain.points import QUANTIZING, keyed, named_modules
 
 if TYPE_CHECKING:
     import onnx

@@ -19,16 +19,17 @@ import numpy as np
 from compile.config import ModelFile, TargetFile, load_model, load_target
 from compile.dataset import columns_of
 from compile.project import GRAPH_FILE, Project
-from parity import cause as causes
-from parity import doubts
-from parity.case import Case, sample, unprocessed
-from parity.cause import Cause
-from parity.inner import by_constants, changes_that_tell, layers_of_break
-from parity.ladder import ANSWERS, ORDER, Rung, Standing, alike, climb, culprit, scale_of
+from parity.explain import cause as causes
+from parity.explain import doubts
+from parity.explain.case import Case, sample, unprocessed
+from parity.explain.cause import Cause
+from parity.explain.inner import by_constants, changes_that_tell, layers_of_break
+from parity.explain.ladder import ANSWERS, ORDER, Rung, Standing, alike, climb, culprit, scale_of
+from parity.explain.rungs import Places, kept, ladder, linked
+from parity.explain.tensors import Diverging, decibel
 from parity.observed import Observed
 from parity.policy import load_policy
-from parity.rungs import Places, kept, ladder, linked
-from parity.tensors import Diverging, decibel
+from parity.rows import codes
 
 if TYPE_CHECKING:
     import onnx
@@ -63,7 +64,9 @@ def diagnose(
     at = Places(**{name: None if place is None else Path(place) for name, place in places.items()})  # type: ignore[arg-type]
     exact, fresh = onnx.load(at.float_graph / GRAPH_FILE), onnx.load(at.graph / GRAPH_FILE)
     climbed = linked([kept(made, r) for r in ladder(made, at, exact, fresh, config, rungs)], config, foreign=foreign)
-    standings = climb(climbed, config, scale_of(at.source, load_policy(project, config.policy)))
+    columns = columns_of(at.suite)
+    groups = codes(columns["group"][columns["row"]]) if "group" in columns else None
+    standings = climb(climbed, config, scale_of(at.source, load_policy(project, config.policy)), groups)
     case = _case(project, config, load_target(project, target), at, standings, exact, fresh)
     found = _diagnosis(config, at, case, standings, effective)
     document = {

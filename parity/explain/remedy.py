@@ -20,11 +20,11 @@ from compile.errors import ToolchainError
 from compile.project import GRAPH_FILE, Project
 from compile.share import compiled_share
 from parity import observe
-from parity.ladder import alike
+from parity.explain.ladder import alike
 from parity.observed import Observed
 
 if TYPE_CHECKING:
-    from parity.climber import Climber
+    from parity.explain.climber import Climber
 
 
 def suggest(climber: Climber, document: Mapping[str, Any], graph: Made, name: str) -> dict[str, Any] | None:
@@ -62,7 +62,7 @@ def _kept_in_float(climber: Climber, graph: Made, rungs: Mapping[str, Any]) -> d
         "calibration": str(build.data(line, "calibration").folder),
     }
     try:
-        ranked, _ = line.child(place, climber.what, "parity.damage:rank", arguments)
+        ranked, _ = line.child(place, climber.what, "parity.explain.damage:rank", arguments)
         keep = json.loads((ranked / "ranking.json").read_text())["keep"]
         return _rebuilt(climber, keep, rungs) if keep and "compiled artifact" in rungs else None
     except ToolchainError as error:
@@ -99,7 +99,7 @@ def _agreement(climber: Climber, outputs: Path) -> float:
     place.mkdir()
     source = str(observe.source(climber.line).folder)
     arguments = {"model": climber.line.model, "source": source, "other": str(outputs.parent)}
-    made, _ = climber.line.child(place, climber.what, "parity.remedy:agreement", arguments)
+    made, _ = climber.line.child(place, climber.what, "parity.explain.remedy:agreement", arguments)
     return float(json.loads((made / "agreement.json").read_text()))
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compile.signature import Signature, Tensor
-from parity.simulate import Batch, Infer, answered
+from parity.explain.simulate import Batch, Infer, answered
 
 Array = NDArray[Any]
 REPRODUCED = 0.9

@@ -18,13 +18,14 @@ from typing import Literal
 import numpy as np
 
 from compile.config import ModelFile
-from parity import statistics
+from parity import estimate
 from parity.answers import Flags, agree
+from parity.estimate import Codes
+from parity.explain.tensors import noise_over_signal
 from parity.laws import broken_laws
 from parity.observed import Observed
 from parity.policy import Policy
 from parity.statistics import Interval
-from parity.tensors import noise_over_signal
 
 RungName = Literal[
     "source",
@@ -97,14 +98,14 @@ def scale_of(source: Path, policy: Policy) -> Scale:
     return Scale(floors, min(limits, default=FLOORS))
 
 
-def climb(rungs: Sequence[Rung], config: ModelFile, scale: Scale) -> list[Standing]:
-    """The standing of every rung that ran, from the source up."""
+def climb(rungs: Sequence[Rung], config: ModelFile, scale: Scale, groups: Codes | None = None) -> list[Standing]:
+    """The standing of every rung that ran, from the source up. `groups`: which observed rows belong together."""
     source = Observed(_folder(rungs[0]), config)
     seen: dict[RungName, Standing] = {}
     for rung in rungs:
         if rung.outputs is not None:
             before = seen.get(rung.after) if rung.after else None
-            seen[rung.name] = _standing(rung, source, before, config, scale)
+            seen[rung.name] = _standing(rung, source, before, config, scale, groups)
     return list(seen.values())
 
 
@@ -113,13 +114,15 @@ def _folder(rung: Rung) -> Path:
     return rung.outputs.parent
 
 
-def _standing(rung: Rung, source: Observed, before: Standing | None, config: ModelFile, scale: Scale) -> Standing:
+def _standing(
+    rung: Rung, source: Observed, before: Standing | None, config: ModelFile, scale: Scale, groups: Codes | None
+) -> Standing:
     seen = Observed(_folder(rung), config)
     laws = tuple(said for _, broken in broken_laws(source, seen, config.signature) for said in broken)
     if laws:
         return Standing(rung, None, 0, 0, math.inf, math.inf, math.inf, laws, broke=True)
     same = alike(source, seen, config)
-    bounds = statistics.share(int(same.sum()), len(same), CONFIDENCE)
+    bounds = bounded(same, groups)
     noise = noise_between(source, seen, config)
     previous = source if before is None else Observed(_folder(before.rung), config)
     usable = before is None or not before.laws
@@ -131,6 +134,12 @@ def _standing(rung: Rung, source: Observed, before: Standing | None, config: Mod
     return Standing(
         rung, bounds, int((~same).sum()), len(same), noise, step, floors, (), broke and rung.name != "source"
     )
+
+
+def bounded(same: Flags, groups: Codes | None) -> Interval:
+    """The share of rows that agree, as the judge bounds it; 0 to 1 where too few groups support nothing."""
+    found = estimate.share(same, groups, CONFIDENCE)(len(same)).interval
+    return Interval(found.value, max(found.low, 0.0), min(found.high, 1.0))
 
 
 def alike(one: Observed, other: Observed, config: ModelFile) -> Flags:

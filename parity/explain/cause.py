@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from compile.errors import ToolchainError
-from parity import exchange, postprocessing, preprocessing
-from parity.case import Case
-from parity.hypotheses import EMULATED, REPRODUCED, Array, Bench, Hypothesis, Trial, tried
-from parity.ladder import Rung, Standing
-from parity.rounding import Narrow, rounded
-from parity.simulate import Batch, answered, exposing, opened, output_names, walked, with_stream
-from parity.structure import Change
+from parity.explain import exchange, postprocessing, preprocessing
+from parity.explain.case import Case
+from parity.explain.hypotheses import EMULATED, REPRODUCED, Array, Bench, Hypothesis, Trial, tried
+from parity.explain.ladder import Rung, Standing
+from parity.explain.rounding import Narrow, rounded
+from parity.explain.simulate import Batch, answered, exposing, opened, output_names, walked, with_stream
+from parity.explain.structure import Change
 
 if TYPE_CHECKING:
     import onnx

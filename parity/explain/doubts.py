@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from compile.config import ModelFile, TaskConfig
-from parity import preprocessing, statistics
+from parity import statistics
 from parity.answers import Array, Flags, correct
-from parity.case import Case
+from parity.explain import preprocessing
+from parity.explain.case import Case
 from parity.observed import Observed, answers_in
 
 CHANCE = 1e-3

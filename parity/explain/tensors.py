@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compile.errors import ToolchainError
-from parity.points import Point, matched, named_modules
-from parity.simulate import Batch, exposing, opened
+from parity.explain.points import Point, matched, named_modules
+from parity.explain.simulate import Batch, exposing, opened
 
 if TYPE_CHECKING:
     import onnx
@@ -173,7 +173,7 @@ def quantizer_ranges(model: onnx.ModelProto) -> Iterator[tuple[str, tuple[float,
 
 def _layers_reading(model: onnx.ModelProto) -> dict[str, str]:
     """For each tensor, the module of the first operator that reads it once it is quantized."""
-    from parity.points import SILENT, readers
+    from parity.explain.points import SILENT, readers
 
     reading, names = readers(model), named_modules(model)
 

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compile.signature import Tensor
-from parity.hypotheses import FIT, Bench, Hypothesis, halves, rows_first
-from parity.points import through_quantizers
-from parity.simulate import Batch
+from parity.explain.hypotheses import FIT, Bench, Hypothesis, halves, rows_first
+from parity.explain.points import through_quantizers
+from parity.explain.simulate import Batch
 
 if TYPE_CHECKING:
     import onnx

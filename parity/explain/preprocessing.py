@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compile.signature import Tensor
-from parity.hypotheses import FIT, Bench, Hypothesis, distance, replaced
+from parity.explain.hypotheses import FIT, Bench, Hypothesis, distance, replaced
 
 Array = NDArray[Any]
 Change = Callable[[Array], Array]

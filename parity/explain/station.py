@@ -8,22 +8,25 @@ with every rung's answers beside it, and a suggestion that was tried. The rule: 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from compile import build, toolchain
+from compile import build, digest, toolchain
 from compile.config import TargetFile, load_target
 from compile.errors import ConfigError, nearest
 from compile.line import Line, own_code
 from compile.step import Step, read_record
-from parity import observe, remedy
-from parity.check import JUDGED_BY
-from parity.climber import Climber, Ran
-from parity.found import Found, found
+from parity import observe
+from parity.check import JUDGED_BY, Outcome
+from parity.explain.found import Found, found
 from parity.policy import load_policy
 from parity.verdict import Status
+
+if TYPE_CHECKING:
+    from parity.explain.climber import Ran
 
 DOCUMENT = "explain.json"
 
@@ -86,6 +89,23 @@ def failover(status: str, explained: Explained | None, *, equal: bool = False) -
     return True, "no difference beyond the noise floor" if cause == "none" else f"what differs is explained: {cause}"
 
 
+def explain_all(line: Line, outcomes: Sequence[Outcome]) -> None:
+    """Explain every target that passed and does not answer as its source: side by side, each once."""
+    wanted = [o.name for o in outcomes if o.status == Status.PASS and not answers_equal(o.verdict)]
+    with ThreadPoolExecutor(max_workers=max(1, len(wanted))) as pool:
+        try:
+            list(pool.map(lambda name: explain(line, name), wanted))
+        except BaseException:
+            line.jobs.stop()
+            raise
+
+
+def answers_equal(verdict: Mapping[str, Any]) -> bool:
+    """Whether a verdict shows that nothing differs but for the noise floor of float32."""
+    floats = [f for f in verdict["findings"] if f["of"] == "float_error"]
+    return bool(floats) and all(f["status"] == Status.PASS for f in floats)
+
+
 def _flags(artifact: Path | None, observation: Path | None) -> str:
     return "".join(f" --{k} {v}" for k, v in (("artifact", artifact), ("observation", observation)) if v is not None)
 
@@ -93,7 +113,7 @@ def _flags(artifact: Path | None, observation: Path | None) -> str:
 def _inputs(line: Line, name: str, target: TargetFile, question: Found) -> dict[str, str]:
     inputs = {
         "what is explained": question.digest,
-        "artifact": build.artifact_digest(build.artifact(line, name)),
+        "artifact": "none" if question.artifact is None else digest.of_tree(digest.of_files(question.artifact)),
         "source": observe.source(line).digest,
         "suite": build.data(line, "suite").digest,
         f"{target.dialect} graph": build.graph(line, target.dialect).digest,
@@ -113,6 +133,9 @@ def _walk(
     line: Line, name: str, target: TargetFile, question: Found, folder: Path, what: str, flags: str
 ) -> tuple[Path, dict[str, str]]:
     """Climb the runtime's rungs, let the child judge all of them, try the suggestion, write it down."""
+    from parity.explain import remedy
+    from parity.explain.climber import Climber
+
     climber = Climber(line, target, folder, what)
     rungs = [*climber.precisions(), *climber.artifacts(question)]
     floats, graph = build.float_graph(line), build.graph(line, target.dialect)
@@ -132,7 +155,7 @@ def _walk(
         "effective": climber.effective,
         "foreign": question.foreign,
     }
-    made, read = line.child(folder, what, "parity.diagnose:diagnose", arguments)
+    made, read = line.child(folder, what, "parity.explain.diagnose:diagnose", arguments)
     document = json.loads((made / DOCUMENT).read_text())
     suggestion = remedy.suggest(climber, document, graph, name)
     document |= {

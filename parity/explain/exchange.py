@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from compile.errors import ToolchainError
-from parity.case import Case
-from parity.hypotheses import FIT, SCORE, Bench, distance
-from parity.points import readers
-from parity.simulate import answered, opened, output_names
-from parity.tensors import Saturation, quantizer_ranges, saturations
-from parity.weights import Gap, gaps, weights_of, with_arrays, with_ranges
+from parity.explain.case import Case
+from parity.explain.hypotheses import FIT, SCORE, Bench, distance
+from parity.explain.points import readers
+from parity.explain.simulate import answered, opened, output_names
+from parity.explain.tensors import Saturation, quantizer_ranges, saturations
+from parity.explain.weights import Gap, gaps, weights_of, with_arrays, with_ranges
 
 if TYPE_CHECKING:
     import onnx

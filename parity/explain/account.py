@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from compile.errors import ConfigError, nearest
-from parity.ladder import ANSWERS, ORDER, slug
+from parity.explain.ladder import ANSWERS, ORDER, slug
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from parity.explain import Explained
+    from parity.explain.station import Explained
 
 WIDTH = 118
 UNKNOWN = "–"

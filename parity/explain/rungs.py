@@ -17,8 +17,8 @@ import numpy as np
 from compile.config import ModelFile
 from compile.errors import ToolchainError
 from compile.reference import walk
-from parity.ladder import Rung, RungName, nearest, slug
-from parity.simulate import opened, output_names
+from parity.explain.ladder import Rung, RungName, nearest, slug
+from parity.explain.simulate import opened, output_names
 
 if TYPE_CHECKING:
     import onnx

@@ -19,9 +19,9 @@ from compile.config import ModelFile, TargetFile
 from compile.errors import ConfigError
 from compile.project import Project
 from parity.answers import Flags
-from parity.hypotheses import Bench
-from parity.ladder import RungName
-from parity.simulate import Batch, answered, opened, output_names, walked, with_stream
+from parity.explain.hypotheses import Bench
+from parity.explain.ladder import RungName
+from parity.explain.simulate import Batch, answered, opened, output_names, walked, with_stream
 
 if TYPE_CHECKING:
     import onnx

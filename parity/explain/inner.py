@@ -11,15 +11,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from compile.errors import ToolchainError
-from parity.case import Case
-from parity.cause import Cause
-from parity.exchange import said
-from parity.ladder import Standing
-from parity.points import QUANTIZING, named_modules, readers
-from parity.rungs import Places
-from parity.structure import Change, changes
-from parity.tensors import Diverging, compare
-from parity.weights import ir_constants, ir_gaps
+from parity.explain.case import Case
+from parity.explain.cause import Cause
+from parity.explain.exchange import said
+from parity.explain.ladder import Standing
+from parity.explain.points import QUANTIZING, named_modules, readers
+from parity.explain.rungs import Places
+from parity.explain.structure import Change, changes
+from parity.explain.tensors import Diverging, compare
+from parity.explain.weights import ir_constants, ir_gaps
 
 if TYPE_CHECKING:
     import onnx

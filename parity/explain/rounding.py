@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from compile.coverage import layer_places
-from parity.points import QUANTIZING
+from parity.explain.points import QUANTIZING
 
 if TYPE_CHECKING:
     import onnx
