@@ -155,11 +155,11 @@ def _resampled(figure: Figure, rows: int, groups: Codes | None, resamples: int) 
         wide = count if figure.pooled else max(count, rows)
         found = np.concatenate([of_units(weights) for weights in _draws(count, wide, resamples)])
         return found, np.concatenate([of_units(weights) for weights in _all_but_one(count, wide)])
-    summed = _summed(figure, unit)
-    wide = max(summed.shape)
-    found = np.concatenate([figure.figure(weights @ summed) for weights in _draws(count, wide, resamples)])
-    whole = summed.sum(axis=0)
-    return found, np.concatenate([figure.figure(whole - summed[piece]) for piece in _pieces(count, wide)])
+    added = summed(figure, unit)
+    wide = max(added.shape)
+    found = np.concatenate([figure.figure(weights @ added) for weights in _draws(count, wide, resamples)])
+    whole = added.sum(axis=0)
+    return found, np.concatenate([figure.figure(whole - added[piece]) for piece in _pieces(count, wide)])
 
 
 def _kinds_of_units(figure: Sums, groups: Codes | None) -> tuple[Array, Codes]:
@@ -167,7 +167,7 @@ def _kinds_of_units(figure: Sums, groups: Codes | None) -> tuple[Array, Codes]:
     if groups is None:
         counts = np.bincount(figure.kind, minlength=len(figure.table))
         return figure.table[counts > 0], counts[counts > 0]
-    kinds, kind = kinds_of(_summed(figure, groups))
+    kinds, kind = kinds_of(summed(figure, groups))
     return kinds, np.bincount(kind)
 
 
@@ -211,7 +211,7 @@ def _by_row(figure: Weighted, unit: Codes) -> Callable[[Array], Array]:
     return lambda weights: figure.of(weights[:, unit])
 
 
-def _summed(figure: Sums | Counts, unit: Codes) -> Array:
+def summed(figure: Sums | Counts, unit: Codes) -> Array:
     """What each unit adds, [units, columns]."""
     units = int(unit.max()) + 1
     if isinstance(figure, Counts):

@@ -14,11 +14,11 @@ from sklearn.neighbors import NearestNeighbors
 
 from compile.config import TaskConfig
 from compile.errors import ConfigError
-from parity import detection, quality
+from parity import detection, neighbours, quality
 from parity.answers import agree
 from parity.limit import KINDS, Limit
 from parity.neighbours import gallery_of
-from parity.resampling import Figure, Sums
+from parity.resampling import Counts, Figure, Sums, Weighted, summed
 from parity.rows import Rows, codes, of_answers, of_scores
 
 N = 400
@@ -213,3 +213,40 @@ def test_a_sum_by_kind_is_the_sum_by_row() -> None:
     assert isinstance(found, Sums)
     assert len(found.table) <= 9
     assert found.of(np.ones((1, N)))[0] == pytest.approx(table[:, 0].sum() / table[:, 1].sum())
+
+
+def test_an_area_of_units_is_the_area_of_their_rows() -> None:
+    """What units win against each other says as much as the rows themselves, ties and all."""
+    labels, unit = RNG.integers(0, 2, N), RNG.integers(0, 30, N)
+    one, other = np.round(RNG.random(N), 1), RNG.random(N)
+    found = quality.auc(rows("binary_score", one, other, labels), limit("auc")).figure
+    assert isinstance(found, Weighted)
+    assert found.pooled is not None
+    weights = RNG.integers(0, 4, (9, 30)).astype(float)
+    assert found.pooled(unit)(weights) == pytest.approx(found.of(weights[:, unit]), abs=1e-12)
+
+
+def test_counts_of_units_are_the_counts_of_their_rows() -> None:
+    unit = RNG.integers(0, 30, N)
+    labels, one, other = RNG.integers(0, 5, N), RNG.integers(0, 6, N), RNG.integers(0, 6, N)
+    found = quality.macro_f1(rows("classification", one, other, labels), limit("macro_f1")).figure
+    assert isinstance(found, Counts)
+    weights = RNG.integers(0, 4, (9, 30)).astype(float)
+    of_units = found.figure(weights @ summed(found, unit))
+    assert of_units == pytest.approx(found.of(weights[:, unit]), abs=1e-12)
+
+
+def test_a_gallery_is_bounded_and_no_row_is_its_own_neighbour(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A third of the rows may be looked up in; the nearest among those is scikit-learn's."""
+    monkeypatch.setattr(neighbours, "GALLERY", N // 3)
+    one, counts = RNG.standard_normal((N, 6)), RNG.random(N) < 0.9
+    gallery = gallery_of(np.split(one, [50, 130, 300]), counts)
+    assert len(gallery.rows) == N // 3
+    assert counts[gallery.rows].all()
+    found = np.concatenate([gallery.nearest(one[at : at + 90], at, 3) for at in range(0, N, 90)])
+    search = NearestNeighbors(n_neighbors=4, metric="cosine", algorithm="brute").fit(one[gallery.rows])
+    wanted = [
+        [row for row in gallery.rows[near] if row != i][:3]
+        for i, near in enumerate(search.kneighbors(one, return_distance=False))
+    ]
+    assert found.tolist() == wanted
