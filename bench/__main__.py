@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from bench import bars, report
+from bench import bars, judging, report
 from bench.cases import all_cases
 from bench.contest import build, compete
 
@@ -26,14 +26,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="interleaved rounds (default %(default)s)")
     rounds = parser.parse_args().rounds
     torch.set_num_threads(1)
-    contests = []
+    contests, costs = [], None
     with tempfile.TemporaryDirectory() as folder:
         for index, case in enumerate(all_cases()):
             built = build(case, Path(folder) / str(index))
+            costs = costs or judging.costs(built, Path(folder) / "judged")  # of the shipped model, which comes first
             contests += [compete(built, runtime, rounds=rounds) for runtime in ("ONNX Runtime", "OpenVINO")]
     rows = [row for contest in contests for row in bars.rows(contest)]
     Console(width=150).print(report.table(rows))
-    report.write(rows, contests, ROOT / "bench" / "results.json", ROOT / "docs" / "bench.md")
+    assert costs is not None
+    Console(width=150).print(report.judges(costs))
+    report.write(rows, contests, costs, ROOT / "bench" / "results.json", ROOT / "docs" / "bench.md")
 
 
 if __name__ == "__main__":

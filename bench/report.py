@@ -6,15 +6,16 @@ import json
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from rich.table import Table
 
 from bench.bars import Row
 from bench.contest import Contest, Standing
+from bench.judging import BATCHES, ROWS, Costs
 
-PACKAGES = ("torch", "onnx", "onnxruntime", "openvino", "neural-compressor", "nncf")
+PACKAGES = ("torch", "onnx", "onnxruntime", "openvino", "neural-compressor", "nncf", "polygraphy")
 PREAMBLE = """# Bench
 
 `make bench` writes this page. Every latency is taken on one thread, in rounds that hold every contestant in a new random
@@ -30,7 +31,14 @@ with the float model on data that nobody calibrated on.
 
 def machine() -> dict[str, str]:
     """What the figures depend on besides the code."""
-    return {"cpu": cpu_model(), "python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+    return {"cpu": cpu_model(), "python": platform.python_version()} | {name: version_of(name) for name in PACKAGES}
+
+
+def version_of(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def cpu_model() -> str:
@@ -60,15 +68,45 @@ def cells(row: Row) -> list[str]:
     return [row.case, row.runtime, row.what, f"{value.value:{form}}", interval, row.limit, row.verdict]
 
 
-def write(rows: Sequence[Row], contests: Sequence[Contest], results: Path, page: Path) -> None:
+def judges(costs: Costs) -> str:
+    """For the terminal."""
+    return "\n".join(judging(costs)[2:])
+
+
+def judging(costs: Costs) -> list[str]:
+    """What judging costs beside the inference that it judges."""
+    lines = [
+        "## Judging",
+        "",
+        f"CPU seconds of judging {BATCHES} batches of {ROWS} answers of the shipped classifier, over the {costs.inference_cpu_s:.2f} "
+        "CPU seconds that its int8 artifact takes to give them. Each judge is a process of its own that reads the answers from "
+        "the same files; its start and imports count. lockstep binds every metric of the task, Polygraphy's comparator is as it "
+        "comes.",
+        "",
+        "| judge | CPU s | × the inference's own | 95 % interval |",
+        "|---|---|---|---|",
+    ]
+    for one in costs.judges:
+        if one.cpu_s is None or one.over_inference is None:
+            lines.append(f"| {one.judge} | not installed here: `pip install '.[bench]'` | – | – |")
+            continue
+        ratio = one.over_inference
+        lines.append(f"| {one.judge} | {one.cpu_s:.2f} | {ratio.value:.1f} | {ratio.low:.1f} … {ratio.high:.1f} |")
+    return lines
+
+
+def write(rows: Sequence[Row], contests: Sequence[Contest], costs: Costs, results: Path, page: Path) -> None:
     """`results.json` with everything measured, and the page with the verdicts."""
     document = {
         "machine": machine(),
         "rows": [asdict(row) for row in rows],
         "contests": [asdict(contest) for contest in contests],
+        "judging": asdict(costs),
     }
     results.write_text(json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
-    page.write_text("\n".join([PREAMBLE, *markdown(rows), "", *standings(contests), "", *versions()]) + "\n")
+    page.write_text(
+        "\n".join([PREAMBLE, *markdown(rows), "", *standings(contests), "", *judging(costs), "", *versions()]) + "\n"
+    )
 
 
 def markdown(rows: Sequence[Row]) -> list[str]:

@@ -4,6 +4,9 @@ In: an `.npz` or a function that yields batches, and the user's `preprocess`. Ou
 `batches/NNNNN.npz` (the model's inputs) and `columns.npz` (`labels`, `id`, `group`, metadata, one entry a row; `copy`:
 whether it repeats an earlier row; and `row`: the row that each batch entry came from, in batch order).
 The rule: what does not fit the signature, is not finite, or is empty, stops here.
+
+Batches are checked and written as they come, so that a function may yield more than memory holds: of every row its columns
+and a digest are kept. An `.npz` is read as one batch; of a model with state all frames are held, for streams run side by side.
 """
 
 from __future__ import annotations
@@ -11,19 +14,17 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from compile import digest, user_code
+from compile import user_code
 from compile.config import DataConfig, ModelFile, load_model
 from compile.errors import ConfigError
+from compile.kept import Array, Batch, Kept, copies, digests_of
 from compile.project import Project
 from compile.signature import BATCH, Axis, Signature, Tensor
 
-Array = NDArray[Any]
-Batch = dict[str, Array]
 RESERVED = ("labels", "id", "group")
 NEARLY = {"label": "labels", "target": "labels", "ids": "id", "groups": "group"}
 
@@ -34,70 +35,42 @@ def prepare(project: Project, made: Path, model: str, part: str, judged_on: str 
     data = config.data(part)
     if data is None:
         raise ConfigError(f"configs/models/{model}.yaml: a quantized target needs `calibration`; it is missing")
-    batches, columns = read(project, config, data, part)
-    write(made, config.signature, batches, columns, data.batch)
+    write(made, config.signature, read(project, config, data, part), data.batch, part)
     if judged_on is not None:
         refuse_leakage(Path(judged_on), made, config.signature, part)
 
 
-def read(project: Project, config: ModelFile, data: DataConfig, part: str) -> tuple[list[Batch], Batch]:
-    """All batches, preprocessed and checked, and the columns over all rows."""
-    names = [t.name for t in config.signature.data_inputs]
+def read(project: Project, config: ModelFile, data: DataConfig, part: str) -> Iterator[tuple[Batch, Batch]]:
+    """Each batch, preprocessed and checked, with the columns over its rows."""
+    signature = config.signature
+    names = [t.name for t in signature.data_inputs]
     preprocess = user_code.function(config.preprocess, "preprocess") if config.preprocess else None
-    batches: list[Batch] = []
-    columns: list[Batch] = []
-    for raw in raw_batches(project, data, part):
+    for number, raw in enumerate(raw_batches(project, data, part)):
         inputs = preprocess({k: v for k, v in raw.items() if k not in RESERVED}) if preprocess else raw
         batch = {name: _input(inputs, name, part) for name in names}
-        rows = check(config.signature.data_inputs, batch, f"{part} batch {len(batches)}", config.signature.axes)
-        batches.append(batch)
-        columns.append(_columns(raw, set(names), rows, part))
-    if not batches:
-        raise ConfigError(f"{part}: the data is empty; expected at least one row")
-    return batches, _joined(columns, part)
+        rows = check(signature.data_inputs, batch, f"{part} batch {number}", signature.axes)
+        yield batch, _columns(raw, set(names), rows, part)
 
 
-def write(made: Path, signature: Signature, batches: list[Batch], columns: Batch, size: int) -> None:
+def write(
+    made: Path, signature: Signature, batches: Iterable[tuple[Batch, Batch]], size: int, part: str = "suite"
+) -> None:
     """Write prepared data. With state, a batch holds the same frame of as many streams as fit, so that they run side by side."""
     folder = made / "batches"
     folder.mkdir()
     most = min(size, signature.axes[BATCH].most) if BATCH in signature.axes else size
-    pieces = _frames(batches, columns, most) if signature.state else _split(batches, most, signature)
+    kept = Kept(signature, part)
+    noted = kept.noting(batches)
+    pieces = _frames(noted, kept, most) if signature.state else _split(noted, most, signature)
     order = []
     for number, (batch, rows) in enumerate(pieces):
         np.savez(folder / f"{number:05d}.npz", **batch)  # type: ignore[arg-type]  # numpy's stub forbids ** of arrays
         order.append(rows)
-    about = {**sizes_of(batches, signature), **columns, "copy": copies(batches, columns, signature)}
+    if not order:
+        raise ConfigError(f"{part}: the data is empty; expected at least one row")
+    columns = kept.columns()
+    about = {**kept.sizes(), **columns, "copy": copies(kept.digests(), columns, signature)}
     np.savez(made / "columns.npz", **about, row=np.concatenate(order))  # type: ignore[arg-type]  # as above
-
-
-def copies(batches: list[Batch], columns: Batch, signature: Signature) -> NDArray[np.bool_]:
-    """Which rows repeat an earlier one, input for input; with state, which belong to a stream that repeats one.
-
-    A copy is no second witness: it is answered, and not counted.
-    """
-    rows = [one for batch in batches for one in digests_of(batch, signature)]
-    if signature.state:
-        groups = columns.get("group", np.zeros(len(rows), np.int64))
-        whole = {name: "".join(np.array(rows)[groups == name]) for name in np.unique(groups)}
-        first = {text: name for name, text in reversed(whole.items())}
-        return np.array([first[whole[group]] != group for group in groups], bool)
-    _, first_seen = np.unique(np.array(rows), return_index=True)
-    repeated = np.ones(len(rows), bool)
-    repeated[first_seen] = False
-    return repeated
-
-
-def sizes_of(batches: list[Batch], signature: Signature) -> Batch:
-    """Of each named axis that varies, the size that every row came in: a column to slice by."""
-    found: dict[str, list[int]] = {}
-    for tensor in signature.data_inputs:
-        for place, axis in enumerate(tensor.shape):
-            if isinstance(axis, str) and axis != BATCH and tensor.batch_axis is not None:
-                found[f"size of {axis}"] = [
-                    b[tensor.name].shape[place] for b in batches for _ in range(b[tensor.name].shape[tensor.batch_axis])
-                ]
-    return {name: np.array(sizes) for name, sizes in found.items() if len(set(sizes)) > 1}
 
 
 def batches_of(folder: Path) -> Iterator[Batch]:
@@ -112,25 +85,15 @@ def columns_of(folder: Path) -> Batch:
         return {name: columns[name] for name in columns.files}
 
 
-def row_digests(folder: Path, signature: Signature) -> list[str]:
+def row_digests(folder: Path, signature: Signature) -> Array:
     """One digest per row of a prepared folder: equal rows, equal digests."""
-    return [row for batch in batches_of(folder) for row in digests_of(batch, signature)]
-
-
-def digests_of(batch: Batch, signature: Signature) -> list[str]:
-    """One digest per row of a batch, over all inputs that have rows."""
-    axes = {t.name: t.batch_axis for t in signature.data_inputs}
-    moved = [np.moveaxis(batch[n], a, 0) for n, a in axes.items() if a is not None and n in batch]
-    return [
-        digest.of_bytes(b"".join(np.ascontiguousarray(m[i]).tobytes() for m in moved)) for i in range(len(moved[0]))
-    ]
+    return np.concatenate([digests_of(batch, signature) for batch in batches_of(folder)])
 
 
 def refuse_leakage(suite: Path, calibration: Path, signature: Signature, part: str = "calibration") -> None:
     """ConfigError where a calibration row is also a row of the suite: such a suite judges what it has taught."""
-    judged = set(row_digests(suite, signature))
-    shared = [i for i, row in enumerate(row_digests(calibration, signature)) if row in judged]
-    if shared:
+    shared = np.flatnonzero(np.isin(row_digests(calibration, signature), row_digests(suite, signature)))
+    if len(shared):
         first = ", ".join(str(i) for i in shared[:5])
         raise ConfigError(
             f"{part}: {len(shared)} of its rows are also in the evaluation suite ({part} rows {first}"
@@ -228,23 +191,7 @@ def _columns(raw: Batch, inputs: set[str], rows: int, part: str) -> Batch:
     return {k: v for k, v in raw.items() if k in RESERVED or (k not in inputs and v.ndim == 1 and len(v) == rows)}
 
 
-def _joined(columns: list[Batch], part: str) -> Batch:
-    names = columns[0].keys()
-    if any(c.keys() != names for c in columns):
-        raise ConfigError(f"{part}: some batches bring columns that others do not: {sorted(set().union(*columns))}")
-    return {name: _stacked([c[name] for c in columns]) for name in names}
-
-
-def _stacked(arrays: list[Array]) -> Array:
-    """Rows of all batches in one array; ragged label sequences are padded with -1 (or empty strings)."""
-    width = max((a.shape[1] for a in arrays if a.ndim == 2), default=0)
-    if width and len({a.shape[1:] for a in arrays}) > 1:
-        fill = "" if arrays[0].dtype.kind in "US" else -1
-        arrays = [np.pad(a, ((0, 0), (0, width - a.shape[1])), constant_values=fill) for a in arrays]
-    return np.concatenate(arrays)
-
-
-def _split(batches: list[Batch], size: int, signature: Signature) -> Iterator[tuple[Batch, NDArray[np.int64]]]:
+def _split(batches: Iterable[Batch], size: int, signature: Signature) -> Iterator[tuple[Batch, NDArray[np.int64]]]:
     """Batches of at most `size` rows, in row order."""
     axes = {t.name: t.batch_axis for t in signature.data_inputs}
     start = 0
@@ -256,11 +203,15 @@ def _split(batches: list[Batch], size: int, signature: Signature) -> Iterator[tu
         start += count
 
 
-def _frames(batches: list[Batch], columns: Batch, most: int) -> Iterator[tuple[Batch, NDArray[np.int64]]]:
+def _frames(batches: Iterable[Batch], kept: Kept, most: int) -> Iterator[tuple[Batch, NDArray[np.int64]]]:
     """Of `most` streams at a time frame after frame, with the streams' numbers in `stream`; a stream is one `group`."""
-    joined = {name: np.concatenate([b[name] for b in batches]) for name in batches[0]}
+    held = list(batches)
+    if not held:
+        return
+    joined = {name: np.concatenate([b[name] for b in held]) for name in held[0]}
+    del held
     count = len(next(iter(joined.values())))
-    groups = columns.get("group", np.zeros(count, np.int64))
+    groups = kept.columns().get("group", np.zeros(count, np.int64))
     names, stream = np.unique(groups, return_inverse=True)
     position = np.zeros(count, np.int64)
     seen = np.zeros(len(names), np.int64)

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from compile import coverage, graph
 from compile.config import Dialect, ModelFile, load_model
-from compile.dataset import Batch, batches_of
+from compile.dataset import batches_of
+from compile.kept import Batch
 from compile.project import GRAPH_FILE, Project
 from compile.quantize import ONNX_RUNTIME, quantize
 from compile.recipe import Recipe

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from compile import export, graph
 from compile.config import ModelFile, load_model
-from compile.dataset import Batch, batches_of
+from compile.dataset import batches_of
 from compile.errors import ConfigError, nearest
+from compile.kept import Batch
 from compile.project import GRAPH_FILE, Project
 from compile.signature import Signature
 from compile.source import Source, open_source

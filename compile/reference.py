@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from compile.config import load_model
-from compile.dataset import Batch
 from compile.errors import ToolchainError
+from compile.kept import Batch
 from compile.project import Project
 from compile.quiet import quiet
 from compile.signature import Signature

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from compile.config import TaskConfig, TaskKind
 from compile.errors import ConfigError
 from parity import detection
+from parity.neighbours import gallery_of
 
 Array = NDArray[Any]
 Flags = NDArray[np.bool_]
@@ -43,7 +44,7 @@ def agree(task: TaskConfig, reference: Array, candidate: Array) -> Flags:
     """Row by row: would whoever acts on the answer act the same?"""
     match task.kind:
         case "classification":
-            return _whole_rows(np.equal(reference, candidate))
+            return whole_rows(np.equal(reference, candidate))
         case "binary_score":
             return np.equal(reference >= task.threshold, candidate >= task.threshold)
         case "sequence":
@@ -62,7 +63,7 @@ def correct(task: TaskConfig, found: Array, labels: Array) -> Flags | None:
     """Row by row: is the answer right? None for tasks whose labels say nothing about single rows."""
     match task.kind:
         case "classification":
-            return _whole_rows(np.equal(found, _fitted(labels, found)))
+            return whole_rows(np.equal(found, _fitted(labels, found)))
         case "binary_score":
             return np.equal(found >= task.threshold, _fitted(labels, found) > 0)
         case "sequence":
@@ -70,7 +71,7 @@ def correct(task: TaskConfig, found: Array, labels: Array) -> Flags | None:
         case "regression":
             return np.less_equal(relative_error(_fitted(labels, found), found), task.tolerance)
         case "embedding":
-            return _whole_rows(np.equal(labels[nearest(found, found)[:, 0]], labels))
+            return whole_rows(np.equal(labels[nearest(found, found)[:, 0]], labels))
         case "detection":
             return detection.alike(detection.labelled(labels), found, task.threshold)
         case "none":
@@ -94,7 +95,7 @@ def _score(columns: Array) -> Array:
     return columns[:, -1]
 
 
-def _whole_rows(flags: Flags) -> Flags:
+def whole_rows(flags: Flags) -> Flags:
     """A row holds where all of it does: rows are what is counted, whatever lies in them."""
     return np.asarray(_flat(flags).all(axis=1))
 
@@ -127,20 +128,15 @@ def _padded(sequences: Array, width: int) -> Array:
 def relative_error(reference: Array, candidate: Array) -> NDArray[np.float64]:
     """Distance of two rows over the reference's length (its typical length, where the row itself is near zero)."""
     lengths = np.linalg.norm(reference.astype(np.float64), axis=1)
+    return relative(np.linalg.norm(candidate.astype(np.float64) - reference, axis=1), lengths)
+
+
+def relative(apart: NDArray[np.float64], lengths: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Distances over the lengths of the reference's rows, all rows of the suite at once."""
     scale = np.maximum(lengths, 0.01 * np.median(lengths) + np.finfo(np.float32).tiny)
-    return np.asarray(np.linalg.norm(candidate.astype(np.float64) - reference, axis=1) / scale)
+    return np.asarray(apart / scale)
 
 
 def nearest(queries: Array, gallery: Array, k: int = 1) -> NDArray[np.int64]:
-    """For each row, which k other rows of the gallery are nearest by cosine, the nearest first; in blocks, so that memory
-    stays flat. [rows, k], or fewer columns where the gallery holds fewer others."""
-    items = gallery / np.maximum(np.linalg.norm(gallery, axis=1, keepdims=True), 1e-12)
-    units = queries / np.maximum(np.linalg.norm(queries, axis=1, keepdims=True), 1e-12)
-    k = max(1, min(k, len(items) - 1))
-    found = np.zeros((len(units), k), np.int64)
-    for start in range(0, len(units), 512):
-        block = units[start : start + 512] @ items.T
-        rows = np.arange(len(block))
-        block[rows, start + rows] = -np.inf
-        found[start : start + 512] = block.argmax(axis=1)[:, None] if k == 1 else np.argsort(-block, axis=1)[:, :k]
-    return found
+    """For each row, which k other rows of the gallery are nearest by cosine, the nearest first."""
+    return gallery_of([gallery], np.ones(len(gallery), bool)).nearest(queries, 0, k)

@@ -7,7 +7,7 @@ class and overlap by at least `OVERLAP` (intersection over union, as in PASCAL V
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -73,28 +73,32 @@ def overlaps(one: Array, other: Array) -> Array:
     return np.asarray(shared / np.maximum(together, np.finfo(float).tiny))
 
 
-def mean_average_precision(labels: Array, answers: Array, weights: Array) -> NDArray[np.float64]:
-    """mAP at `OVERLAP` over the classes that are labelled, for weights of rows [resamples, rows].
+def mean_average_precision(labels: Array, answers: Array) -> Callable[[Array], NDArray[np.float64]]:
+    """mAP at `OVERLAP` over the classes that are labelled, as a function of weights of rows [resamples, rows].
 
     The area under the stepwise curve of precision over recall, every box a step (as scikit-learn's average precision,
     with objects that nothing found as missed ones).
     """
     truth = labelled(labels)
-    curves = [_precision(truth, answers, weights, kind) for kind in np.unique(labels[labels[..., 4] >= 0][:, 4])]
-    return np.asarray(np.mean(curves, axis=0))
+    curves = [_precision(truth, answers, kind) for kind in np.unique(labels[labels[..., 4] >= 0][:, 4])]
+    return lambda weights: np.asarray(np.mean([curve(weights) for curve in curves], axis=0))
 
 
-def _precision(truth: Array, answers: Array, weights: Array, kind: float) -> Array:
+def _precision(truth: Array, answers: Array, kind: float) -> Callable[[Array], Array]:
     """Average precision of one class. NaN for weights under which it is not labelled at all."""
     objects = ((truth[..., SCORE] > 0) & (truth[..., CLASS] == kind)).sum(axis=1)
     found = np.array(list(_boxes_of(truth, answers, kind)), float).reshape(-1, 3)
     found = found[np.argsort(-found[:, 1], kind="stable")]
-    weight, hit = weights[:, found[:, 0].astype(np.int64)], found[:, 2]
-    true = np.cumsum(weight * hit, axis=1)
-    precision = true / np.maximum(np.cumsum(weight, axis=1), np.finfo(float).tiny)
-    total = weights @ objects
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray((precision * weight * hit).sum(axis=1) / total)
+    row, hit = found[:, 0].astype(np.int64), found[:, 2]
+
+    def precision(weights: Array) -> Array:
+        weight = weights[:, row]
+        true = np.cumsum(weight * hit, axis=1)
+        steps = true / np.maximum(np.cumsum(weight, axis=1), np.finfo(float).tiny)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray((steps * weight * hit).sum(axis=1) / (weights @ objects))
+
+    return precision
 
 
 def _boxes_of(truth: Array, answers: Array, kind: float) -> Iterator[tuple[int, float, bool]]:

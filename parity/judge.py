@@ -19,8 +19,9 @@ from compile.dataset import columns_of
 from compile.project import Project
 from parity import measure
 from parity.labels import refuse_strange
+from parity.laws import broken_laws
 from parity.limit import Against, Limit
-from parity.observed import Observed, broken_laws, read_observed
+from parity.observed import Observed, read_observed
 from parity.policy import Policy, edits, load_policy, refuse_idle_limits
 from parity.summary import summary
 from parity.verdict import Finding, Measured, Sense, Status, decide, overall
@@ -92,14 +93,25 @@ def examine(
     others: dict[Against, Observed] = {"source": source}
     if target.role == "edge" and "baseline" in folders:
         others["baseline"] = read_observed(folders["baseline"], config)
-    columns = columns_of(folders["suite"])
-    refuse_idle_limits(policy, config, list(columns))
-    refuse_strange(config, columns.get("labels"))
-    scene = measure.scene(config, target, policy, (candidate, others), columns, folders)
+    scene = _scene(config, target, policy, (candidate, others), folders)
     limits = [limit for limit in policy.limits if target.precision in limit.precision]
     met = [finding for limit in limits for finding in limited(limit, scene, policy)]
     unbound = [] if met else [f"no limit of the policy gives a measurement for {target.precision}"]
     return [*laws, law("limits", unbound), *met], summary(scene)
+
+
+def _scene(
+    config: ModelFile,
+    target: TargetFile,
+    policy: Policy,
+    observed: tuple[Observed, Mapping[Against, Observed]],
+    folders: Mapping[str, Path],
+) -> measure.Scene:
+    """What limits are measured on; the columns themselves are let go once each side has taken what it needs."""
+    columns = columns_of(folders["suite"])
+    refuse_idle_limits(policy, config, list(columns))
+    refuse_strange(config, columns.get("labels"))
+    return measure.scene(config, target, policy, observed, columns, folders)
 
 
 def law(name: str, broken: list[str]) -> Finding:
@@ -114,17 +126,25 @@ def limited(limit: Limit, scene: measure.Scene, policy: Policy) -> Iterator[Find
     if limit.metric == "latency_ratio" and policy.goal is not None and policy.goal.kind == "size":
         return
     for against in limit.pairs:
-        if against == "baseline" and "baseline" not in scene.others:
+        if against == "baseline" and "baseline" not in scene.rows:
             if scene.target.role == "edge" and scene.config.baseline:
                 yield unseen(limit, scene.config)
             continue
         for name, measured in measure.measured(limit, against, scene):
             sense, bound = limit.sense, limit.threshold
             status = decide(measured, sense, bound)
-            sentence = said(name, against, measured, sense, bound, status)
+            sentence = said(name, against, measured, sense, bound, status) + looked_up(limit, against, scene)
             yield Finding(
                 name, against, status, sense, bound, measured, sentence, limit.metric, limit.why, limit.confidence
             )
+
+
+def looked_up(limit: Limit, against: Against, scene: measure.Scene) -> str:
+    """Among how many rows neighbours were looked up, where a suite is too large to look among all of it."""
+    rows = scene.rows.get(against)
+    if rows is None or rows.gallery is None or limit.metric not in measure.OF_NEIGHBOURS:
+        return ""
+    return f" (neighbours among {rows.gallery:,} rows, drawn by a fixed seed)"
 
 
 def unseen(limit: Limit, config: ModelFile) -> Finding:

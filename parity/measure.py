@@ -20,12 +20,13 @@ from compile.artifact import artifact_bytes
 from compile.config import ModelFile, TargetFile
 from compile.errors import ConfigError
 from parity import estimate, quality, statistics
-from parity.answers import correct
+from parity.answers import correct, whole_rows
 from parity.labels import refuse_shuffled
+from parity.levels import Levels
 from parity.limit import Against, Limit, Metric
 from parity.observed import Observed
 from parity.policy import Policy, Route
-from parity.resampling import Figure, Sums, Weighted
+from parity.resampling import Codes, Counts, Figure, Sums, Weighted
 from parity.route import kept_errors, routed
 from parity.rows import Rows, read_rows
 from parity.slices import columns_to_slice, examined
@@ -34,19 +35,20 @@ from parity.verdict import Measured
 Array = NDArray[Any]
 Flags = NDArray[np.bool_]
 Named = Iterator[tuple[str, Measured]]
+OF_NEIGHBOURS: tuple[Metric, ...] = ("agreement", "worst_slice", "correct", "recall_at_k", "rank_overlap")
+"""Metrics that, of embeddings, are read off nearest neighbours."""
 NOTHING = Measured(math.nan, math.nan, math.nan, 0)
 """What should have been measured and was not: no limit lets it pass."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One candidate and what it is compared with; `rows` are read once for each side."""
+    """One candidate and what it is compared with; `rows` and `levels` are read once for each side."""
 
     config: ModelFile
     target: TargetFile
-    candidate: Observed
-    others: Mapping[Against, Observed]
     rows: Mapping[Against, Rows]
+    levels: Mapping[Against, Levels]
     folders: Mapping[str, Path]
     route: Route | None
 
@@ -70,8 +72,10 @@ def scene(
 ) -> Scene:
     """Everything that limits are measured on, read. `observed`: the candidate, and what it is compared with."""
     candidate, others = observed
-    rows = {against: read_rows(config.task, other, candidate, columns) for against, other in others.items()}
-    return Scene(config, target, candidate, others, rows, folders, policy.route)
+    k = max((limit.k for limit in policy.limits if limit.metric in OF_NEIGHBOURS), default=1)
+    seen = {against: read_rows(other, candidate, columns, k) for against, other in others.items()}
+    rows, levels = ({name: pair[0] for name, pair in seen.items()}, {name: pair[1] for name, pair in seen.items()})
+    return Scene(config, target, rows, levels, folders, policy.route)
 
 
 def measured(limit: Limit, against: Against, scene: Scene) -> Named:
@@ -87,36 +91,17 @@ def spoken(limit: Limit) -> str:
 def float_error(scene: Scene, against: Against, limit: Limit) -> Named:
     """Largest difference to the source, in multiples of the noise floor; integer outputs must be equal."""
     floors: dict[str, float] = json.loads((scene.folders["source"] / "floor.json").read_text())["outputs"]
-    worst: dict[str, float] = {}
-    rows = 0
-    for ours, theirs in zip(scene.others["source"].batches(), scene.candidate.batches(), strict=True):
-        rows += len(next(iter(ours.values())))
-        for tensor in scene.config.signature.answers:
-            one, other = ours[tensor.name], theirs[tensor.name]
-            if tensor.name in floors:
-                gap = float(np.abs(one.astype(np.float64) - other).max(initial=0.0)) / floors[tensor.name]
-            else:
-                gap = 0.0 if np.array_equal(one, other) else np.inf
-            worst[tensor.name] = float(np.maximum(worst.get(tensor.name, 0.0), gap))  # keeps NaN, as max() does not
-    for name, gap in worst.items():
-        yield f"float error of `{name}` in floors", Measured.exactly(gap, rows)
+    levels = scene.levels["source"]
+    for tensor in scene.config.signature.answers:
+        gap = levels.gap[tensor.name] / floors.get(tensor.name, 1.0)
+        yield f"float error of `{tensor.name}` in floors", Measured.exactly(gap, levels.rows)
 
 
 def sqnr_db(scene: Scene, against: Against, limit: Limit) -> Named:
-    """Signal to quantization noise per float output: 10 log10(sum r^2 / sum (r - c)^2) over the whole suite."""
-    signal: dict[str, float] = {}
-    noise: dict[str, float] = {}
-    rows = 0
-    for ours, theirs in zip(scene.others[against].batches(), scene.candidate.batches(), strict=True):
-        rows += len(next(iter(ours.values())))
-        for name, one in ours.items():
-            if one.dtype.kind == "f":
-                exact = one.astype(np.float64)
-                signal[name] = signal.get(name, 0.0) + float((exact**2).sum())
-                noise[name] = noise.get(name, 0.0) + float(((exact - theirs[name]) ** 2).sum())
-    for name, power in signal.items():
-        value = np.inf if noise[name] == 0 else 10 * float(np.log10(max(power, np.finfo(float).tiny) / noise[name]))
-        yield f"SQNR of `{name}` in dB", Measured.exactly(value, rows)
+    """Signal to quantization noise per float output, over the whole suite."""
+    levels = scene.levels[against]
+    for name in levels.signal:
+        yield f"SQNR of `{name}` in dB", Measured.exactly(levels.sqnr_db(name), levels.rows)
 
 
 def agreement(scene: Scene, against: Against, limit: Limit) -> Named:
@@ -148,8 +133,12 @@ def correctness(scene: Scene, against: Against, limit: Limit) -> Named:
 
 def right_answers(rows: Rows, *, judged_source: bool) -> tuple[Flags, Flags] | None:
     """Which rows each side got right; ConfigError where the labels have nothing to do with the source's answers."""
-    assert rows.labels is not None
-    reference, candidate = (correct(rows.task, side, rows.labels) for side in (rows.reference, rows.candidate))
+    labels = rows.labels
+    assert labels is not None
+    sides = (rows.reference, rows.candidate)
+    reference, candidate = (
+        whole_rows(labels[side[:, 0]] == labels) if rows.near else correct(rows.task, side, labels) for side in sides
+    )
     if reference is None or candidate is None:
         return None
     if judged_source and not reference.any():
@@ -187,8 +176,21 @@ def _combined(figure: Figure, combine: Callable[[Array], Array]) -> Figure:
     match figure:
         case Sums(kind, table, of_sums):
             return Sums(kind, table, lambda sums: combine(of_sums(sums)))
-        case Weighted(of):
-            return Weighted(lambda weights: combine(of(weights)))
+        case Counts(cells, columns, of_counts):
+            return Counts(cells, columns, lambda counts: combine(of_counts(counts)))
+        case Weighted(of, pooled):
+            by_unit = None if pooled is None else _pooled(pooled, combine)
+            return Weighted(lambda weights: combine(of(weights)), by_unit)
+
+
+def _pooled(
+    pooled: Callable[[Codes], Callable[[Array], Array]], combine: Callable[[Array], Array]
+) -> Callable[[Codes], Callable[[Array], Array]]:
+    def of_units(unit: Codes) -> Callable[[Array], Array]:
+        figure = pooled(unit)
+        return lambda weights: combine(figure(weights))
+
+    return of_units
 
 
 def distance(scene: Scene, against: Against, limit: Limit) -> Named:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,8 @@ from scipy.stats import rankdata
 
 from compile.errors import ConfigError
 from parity import detection
-from parity.answers import nearest
 from parity.limit import Limit, Metric
-from parity.resampling import Figure, Sums, Weighted
+from parity.resampling import Counts, Figure, Sums, Weighted, kinds_of
 from parity.rows import MOST_KL, Rows
 
 Array = NDArray[Any]
@@ -53,25 +53,34 @@ class Distance:
 def macro_f1(rows: Rows, limit: Limit) -> Quality:
     """The mean over labelled classes of F1 (scikit-learn's `f1_score(average="macro")` over those classes)."""
     labels, told, said = whole(rows.labels), whole(rows.reference), whole(rows.candidate)
-    classes = np.unique(labels)
-    kinds, kind = np.unique(np.stack([labels, told, said]), axis=1, return_inverse=True)
-    is_label, is_told, is_said = (row[:, None] == classes for row in kinds)
-    table = np.concatenate([is_label, is_told, is_said, is_label & is_told, is_label & is_said], axis=1).astype(float)
+    classes, label = np.unique(labels, return_inverse=True)
+    sides = [_place(side, classes) for side in (told, said)]
+    hits = [np.where(side == label, label, -1) for side in sides]
+    columns = (label, sides[0], label, sides[1], hits[0], hits[1])
+    block = np.repeat([0, 1, 2, 3], [2, 2, 1, 1]) * len(classes)
+    cells = np.stack([np.where(c >= 0, c + at, -1) for c, at in zip(columns, block, strict=True)], axis=1)
 
-    def figure(sums: Array) -> Array:
-        there, told, said, right, good = np.split(sums, 5, axis=-1)
-        sides = [2 * hits / np.maximum(there + found, TINY) for hits, found in ((right, told), (good, said))]
+    def figure(counts: Array) -> Array:
+        told, said, right, good = np.split(counts, 4, axis=-1)
+        sides = [2 * hits / np.maximum(found, TINY) for hits, found in ((right, told), (good, said))]
         return np.stack([side.mean(axis=-1) for side in sides], axis=-1)
 
-    rarest = float(np.min(np.unique(labels, return_counts=True)[1])) / len(labels)
-    return Quality(Sums(kind.ravel(), table, figure), told != said, 3 / (len(classes) * rarest))
+    rarest = float(np.bincount(label).min()) / len(labels)
+    counts = Counts(cells, 4 * len(classes), figure)
+    return Quality(counts, told != said, 3 / (len(classes) * rarest))
+
+
+def _place(values: Array, classes: Array) -> NDArray[np.int64]:
+    """Which of the classes each value is, -1 for none."""
+    place = np.minimum(np.searchsorted(classes, values), len(classes) - 1)
+    return np.where(classes[place] == values, place, -1)
 
 
 def f1(rows: Rows, limit: Limit) -> Quality:
     """F1 of the positive class at the task's threshold; of frames where rows are the frames of a stream."""
     positive = whole(rows.labels) > 0
     told, said = rows.reference >= rows.task.threshold, rows.candidate >= rows.task.threshold
-    table = np.stack([positive, told, said, positive & told, positive & said], axis=1).astype(float)
+    table = np.stack([positive, told, said, positive & told, positive & said], axis=1)
 
     def figure(sums: Array) -> Array:
         there, told, said, right, good = np.moveaxis(sums, -1, 0)
@@ -85,11 +94,18 @@ def f1(rows: Rows, limit: Limit) -> Quality:
 def auc(rows: Rows, limit: Limit) -> Quality:
     """Area under the receiver operating characteristic: how often a positive row scores above a negative one."""
     positive = whole(rows.labels) > 0
-    curves = [area_under_curve(side, positive) for side in (rows.reference, rows.candidate)]
+    sides = (rows.reference, rows.candidate)
     rarer = min(float(positive.mean()), 1 - float(positive.mean()))
-    figure = Weighted(lambda weights: np.stack([curve(weights) for curve in curves], axis=-1))
     moved = rankdata(rows.reference) != rankdata(rows.candidate)
-    return Quality(figure, moved, 1 / max(rarer, TINY))
+
+    def of(weights: Array) -> Array:
+        return np.stack([area_under_curve(side, positive)(weights) for side in sides], axis=-1)
+
+    def pooled(unit: NDArray[np.int64]) -> Callable[[Array], Array]:
+        curves = [area_of_units(side, positive, unit) for side in sides]
+        return lambda weights: np.stack([curve(weights) for curve in curves], axis=-1)
+
+    return Quality(Weighted(of, pooled), moved, 1 / max(rarer, TINY))
 
 
 def area_under_curve(scores: Array, positive: Flags) -> Callable[[Array], Array]:
@@ -107,6 +123,35 @@ def area_under_curve(scores: Array, positive: Flags) -> Callable[[Array], Array]
             return np.asarray((high * below).sum(axis=1) / (high.sum(axis=1) * low.sum(axis=1)))
 
     return area
+
+
+def area_of_units(scores: Array, positive: Flags, unit: NDArray[np.int64]) -> Callable[[Array], Array]:
+    """The same area for weights of units: how often each unit's positives beat each unit's negatives says all of it."""
+    wins = wins_of_units(scores, positive, unit)
+    count = len(wins)
+    there, others = (np.bincount(unit[side], minlength=count).astype(float) for side in (positive, ~positive))
+
+    def area(weights: Array) -> Array:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(((weights @ wins) * weights).sum(axis=1) / ((weights @ there) * (weights @ others)))
+
+    return area
+
+
+def wins_of_units(scores: Array, positive: Flags, unit: NDArray[np.int64]) -> Array:
+    """[units, units]: pairs in which a positive row of one unit scores above a negative row of the other; ties are halves."""
+    order = np.argsort(scores, kind="stable")
+    edges = [0, *np.flatnonzero(np.diff(scores[order])) + 1, len(order)]
+    count = int(unit.max()) + 1
+    wins, below = np.zeros((count, count)), np.zeros(count)
+    for start, stop in pairwise(edges):
+        tied = order[start:stop]
+        others = unit[tied[~positive[tied]]]
+        np.add.at(below, others, 0.5)
+        for row in unit[tied[positive[tied]]]:
+            wins[row] += below
+        np.add.at(below, others, 0.5)
+    return wins
 
 
 def character_errors(rows: Rows, limit: Limit) -> Quality:
@@ -154,8 +199,7 @@ def mean_error(rows: Rows, limit: Limit) -> Quality:
 def recall_at_k(rows: Rows, limit: Limit) -> Quality:
     """Share of queries with a row of their own label among the k nearest of the reference's gallery."""
     labels = whole(rows.labels)
-    found = [nearest(side, rows.reference, limit.k) for side in (rows.reference, rows.candidate)]
-    hits = [(labels[near] == labels[:, None]).any(axis=1) for near in found]
+    hits = [(labels[near[:, : limit.k]] == labels[:, None]).any(axis=1) for near in (rows.reference, rows.candidate)]
     table = np.stack([*hits, np.ones(len(rows))], axis=1).astype(float)
     return Quality(by_kind(table, lambda s: s[..., :2] / s[..., 2:]), hits[0] != hits[1], 1.0)
 
@@ -164,10 +208,8 @@ def mean_average_precision(rows: Rows, limit: Limit) -> Quality:
     """mAP of boxes that overlap an object of their class by half."""
     labels = rows.labels
     assert labels is not None
-    sides = (rows.reference, rows.candidate)
-    figure = Weighted(
-        lambda weights: np.stack([detection.mean_average_precision(labels, side, weights) for side in sides], axis=-1)
-    )
+    curves = [detection.mean_average_precision(labels, side) for side in (rows.reference, rows.candidate)]
+    figure = Weighted(lambda weights: np.stack([curve(weights) for curve in curves], axis=-1))
     return Quality(figure, (rows.reference != rows.candidate).any(axis=(1, 2)), float(len(rows)))
 
 
@@ -188,9 +230,11 @@ def cosine_mean(rows: Rows, limit: Limit) -> Distance:
 
 def rank_overlap(rows: Rows, limit: Limit) -> Distance:
     """Mean share of the reference's k nearest neighbours that the candidate's query finds too."""
-    ours, theirs = (nearest(side, rows.reference, limit.k) for side in (rows.reference, rows.candidate))
-    shared = np.array([len(np.intersect1d(a, b)) for a, b in zip(ours, theirs, strict=True)]) / ours.shape[1]
-    return mean_of(shared, 1.0, perfect=1.0)
+    ours, theirs = (near[:, : limit.k] for near in (rows.reference, rows.candidate))
+    shared = np.zeros(len(rows))
+    for one in theirs.T:
+        shared += (ours == one[:, None]).any(axis=1)
+    return mean_of(shared / ours.shape[1], 1.0, perfect=1.0)
 
 
 def rank_correlation(rows: Rows, limit: Limit) -> Distance:
@@ -251,8 +295,8 @@ def told(rows: Rows, fact: str) -> NDArray[np.float64]:
 
 def by_kind(table: Array, figure: Callable[[Array], Array]) -> Sums:
     """Rows that add the same are one kind."""
-    kinds, kind = np.unique(table, axis=0, return_inverse=True)
-    return Sums(kind.ravel(), kinds, figure)
+    kinds, kind = kinds_of(table)
+    return Sums(kind, kinds.astype(float), figure)
 
 
 def mean_of(values: Array, worst: float, perfect: float = 0.0) -> Distance:

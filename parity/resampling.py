@@ -25,14 +25,16 @@ from parity.statistics import Interval
 Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
 RESAMPLES = 4_000
-MOST_UNITS = 2_000
+MOST_UNITS = 1_000
 FEW_KINDS = 200
 """Where units are of so few kinds, a resample is drawn as so many of each: at any number of rows, without pooling."""
 LEAST_DISCORDANT = 20
 LEAST_GROUPS = 20
 SEED = 20_261_125
-CELLS = 4_000_000
-"""Numbers held at once while resampling: 32 MB."""
+CELLS = 500_000
+"""Numbers held at once while resampling: 4 MB."""
+FEW_COLUMNS = 32
+"""Units with more sums than this are not looked through for kinds."""
 MOST_UNDEFINED = 0.01
 """The share of resamples in which the figure may be undefined (a class that was not drawn) before it is not believed."""
 
@@ -51,13 +53,36 @@ class Sums:
 
 
 @dataclass(frozen=True, slots=True)
+class Counts:
+    """A figure of counts: row i adds 1 to each of `cells[i]` of `columns` counts, -1 for none; wide, and never spelled out
+    row by row. `figure` as in `Sums`."""
+
+    cells: Codes
+    columns: int
+    figure: Callable[[Array], Array]
+
+    def of(self, weights: Array) -> Array:
+        """The figure for weights [resamples, rows]."""
+        there = self.cells >= 0
+        counted = [
+            np.bincount(self.cells[there], np.broadcast_to(one[:, None], self.cells.shape)[there], self.columns)
+            for one in weights
+        ]
+        return self.figure(np.array(counted))
+
+
+@dataclass(frozen=True, slots=True)
 class Weighted:
-    """A figure that needs every row in its place, such as an area under a curve: `of(weights [resamples, rows])`."""
+    """A figure that needs every row in its place, such as an area under a curve: `of(weights [resamples, rows])`.
+
+    `pooled`: from the unit of each row, the same as a function of weights of units, where that has a shorter way.
+    """
 
     of: Callable[[Array], Array]
+    pooled: Callable[[Codes], Callable[[Array], Array]] | None = None
 
 
-Figure = Sums | Weighted
+Figure = Sums | Counts | Weighted
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +141,7 @@ def bca(figure: Figure, rows: int, groups: Codes | None, confidence: float, resa
 
 def _resampled(figure: Figure, rows: int, groups: Codes | None, resamples: int) -> tuple[Array, Array]:
     """The figure in each resample, and with each unit left out in turn."""
-    if isinstance(figure, Sums):
+    if isinstance(figure, Sums) and figure.table.shape[1] <= FEW_COLUMNS:
         kinds, counts = _kinds_of_units(figure, groups)
         if len(kinds) <= FEW_KINDS:
             units = int(counts.sum())
@@ -124,10 +149,17 @@ def _resampled(figure: Figure, rows: int, groups: Codes | None, resamples: int) 
             without = figure.figure(counts @ kinds - kinds)
             return figure.figure(drawn @ kinds), np.repeat(without, counts)
     unit = _units(rows, groups)
-    count, of_units = int(unit.max()) + 1, _by_unit(figure, unit)
-    return np.concatenate([of_units(weights) for weights in _draws(count, rows, resamples)]), _left_out(
-        of_units, count, rows
-    )
+    count = int(unit.max()) + 1
+    if isinstance(figure, Weighted):
+        of_units = figure.pooled(unit) if figure.pooled else _by_row(figure, unit)
+        wide = count if figure.pooled else max(count, rows)
+        found = np.concatenate([of_units(weights) for weights in _draws(count, wide, resamples)])
+        return found, np.concatenate([of_units(weights) for weights in _all_but_one(count, wide)])
+    added = summed(figure, unit)
+    wide = max(added.shape)
+    found = np.concatenate([figure.figure(weights @ added) for weights in _draws(count, wide, resamples)])
+    whole = added.sum(axis=0)
+    return found, np.concatenate([figure.figure(whole - added[piece]) for piece in _pieces(count, wide)])
 
 
 def _kinds_of_units(figure: Sums, groups: Codes | None) -> tuple[Array, Codes]:
@@ -135,8 +167,18 @@ def _kinds_of_units(figure: Sums, groups: Codes | None) -> tuple[Array, Codes]:
     if groups is None:
         counts = np.bincount(figure.kind, minlength=len(figure.table))
         return figure.table[counts > 0], counts[counts > 0]
-    kinds, counts = np.unique(_summed(figure, groups), axis=0, return_counts=True)
-    return kinds, counts
+    kinds, kind = kinds_of(summed(figure, groups))
+    return kinds, np.bincount(kind)
+
+
+def kinds_of(table: Array) -> tuple[Array, Codes]:
+    """The different rows of a table, and which of them each row is: column by column, so that only numbers are sorted."""
+    kind = np.zeros(len(table), np.int64)
+    for column in table.T:
+        _, value = np.unique(column, return_inverse=True)
+        _, kind = np.unique(kind * (int(value.max(initial=0)) + 1) + value, return_inverse=True)
+    _, first = np.unique(kind, return_index=True)
+    return table[first], kind
 
 
 def bca_quantiles(value: float, drawn: Array, left_out: Array, confidence: float) -> tuple[float, float]:
@@ -164,39 +206,49 @@ def _units(rows: int, groups: Codes | None) -> Codes:
     return np.asarray(block[unit])
 
 
-def _by_unit(figure: Figure, unit: Codes) -> Callable[[Array], Array]:
-    """The figure as a function of weights of units, [resamples, units]."""
-    if isinstance(figure, Weighted):
-        return lambda weights: figure.of(weights[:, unit])
-    summed = _summed(figure, unit)
-    return lambda weights: figure.figure(weights @ summed)
+def _by_row(figure: Weighted, unit: Codes) -> Callable[[Array], Array]:
+    """The figure as a function of weights of units, [resamples, units], spread over their rows."""
+    return lambda weights: figure.of(weights[:, unit])
 
 
-def _summed(figure: Sums, unit: Codes) -> Array:
+def summed(figure: Sums | Counts, unit: Codes) -> Array:
     """What each unit adds, [units, columns]."""
-    summed = np.zeros((int(unit.max()) + 1, figure.table.shape[1]))
-    pairs, counts = np.unique(unit * len(figure.table) + figure.kind, return_counts=True)
-    np.add.at(summed, pairs // len(figure.table), figure.table[pairs % len(figure.table)] * counts[:, None])
-    return summed
+    units = int(unit.max()) + 1
+    if isinstance(figure, Counts):
+        return _counted(unit, figure.cells, units, figure.columns)
+    return np.stack(
+        [np.bincount(unit, column[figure.kind], minlength=units) for column in figure.table.T], axis=1
+    ).astype(np.float64)
 
 
-def _draws(units: int, rows: int, resamples: int) -> Iterator[Array]:
-    """Weights of resamples, a piece at a time: how often each unit was drawn."""
+def _counted(unit: Codes, cells: Codes, units: int, columns: int) -> Array:
+    """How many cells of each column the rows of each unit fill."""
+    found = np.zeros(units * columns)
+    for cell in cells.T:
+        there = cell >= 0
+        np.add.at(found, unit[there] * columns + cell[there], 1.0)
+    return found.reshape(units, columns)
+
+
+def _draws(units: int, wide: int, resamples: int) -> Iterator[Array]:
+    """Weights of resamples, a piece at a time: how often each unit was drawn. `wide`: numbers that each resample takes."""
     rng = np.random.default_rng(SEED)
-    piece = max(1, min(resamples, CELLS // max(units, rows)))
-    for start in range(0, resamples, piece):
-        many = min(piece, resamples - start)
+    for piece in _pieces(resamples, wide):
+        many = len(piece)
         drawn = rng.integers(0, units, (many, units)) + np.arange(many)[:, None] * units
         yield np.bincount(drawn.ravel(), minlength=many * units).reshape(many, units).astype(np.float64)
 
 
-def _left_out(of_units: Callable[[Array], Array], units: int, rows: int) -> Array:
-    """The figure with each unit left out in turn."""
-    piece = max(1, CELLS // max(units, rows))
-    found = []
-    for start in range(0, units, piece):
-        out = np.arange(start, min(start + piece, units))
+def _all_but_one(units: int, wide: int) -> Iterator[Array]:
+    """Weights that leave out each unit in turn, a piece at a time."""
+    for out in _pieces(units, wide):
         weights = np.ones((len(out), units))
         weights[np.arange(len(out)), out] = 0
-        found.append(of_units(weights))
-    return np.concatenate(found)
+        yield weights
+
+
+def _pieces(count: int, wide: int) -> Iterator[Codes]:
+    """0 to `count` - 1 in pieces of which each fills `CELLS`."""
+    size = max(1, CELLS // wide)
+    for start in range(0, count, size):
+        yield np.arange(start, min(start + size, count))

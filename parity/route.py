@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from compile.errors import ConfigError
 from parity.policy import Route
-from parity.resampling import Sums
+from parity.resampling import Sums, kinds_of
 from parity.rows import Rows
 
 Array = NDArray[Any]
@@ -47,14 +47,14 @@ def kept_errors(kept: Routed, right: tuple[Flags, Flags]) -> Sums:
     """Share of wrong answers among those kept: [..., 2], the reference's and the candidate's. NaN where none is kept."""
     ours, theirs = (~side for side in right)
     table = np.stack([kept.reference, kept.reference & ours, kept.candidate, kept.candidate & theirs], axis=1)
-    kinds, kind = np.unique(table, axis=0, return_inverse=True)
+    kinds, kind = kinds_of(table)
 
     def figure(sums: Array) -> Array:
         mine, wrong, its, failed = np.moveaxis(sums, -1, 0)
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.stack([wrong / mine, failed / its], axis=-1)
 
-    return Sums(kind.ravel(), kinds.astype(float), figure)
+    return Sums(kind, kinds.astype(float), figure)
 
 
 def restoring_confidence(rows: Rows, kept: Routed, right: tuple[Flags, Flags]) -> float | None:

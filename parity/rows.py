@@ -1,7 +1,8 @@
 """What the judge keeps of every row: both sides' answers, and a few numbers about how far apart they are.
 
-In: two observations and the suite's columns. Out: `Rows`. Both are walked once, side by side, batch by batch: however
-wide the outputs, a row leaves its answer and a number or two, so that memory grows with rows alone.
+In: two observations and the suite's columns. Out: `Rows`, and the `Levels` of their outputs. Both are walked once, side by
+side, batch by batch: however wide the outputs, a row leaves its answer and a number or two, so that memory grows with rows
+alone. Of embeddings the answer is which rows are nearest; of `none`, whose answers are the outputs themselves, none is kept.
 
 The rule: a row that repeats another one, input for input, says nothing new and is not counted; rows of one `group` are not
 independent, and everything that speaks of certainty takes the group as its unit.
@@ -9,7 +10,7 @@ independent, and everything that speaks of certainty takes the group as its unit
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,19 +19,24 @@ from numpy.typing import NDArray
 
 from compile.config import TaskConfig, TaskKind
 from parity import answers
-from parity.observed import Observed, joined
+from parity.levels import Levels
+from parity.neighbours import GALLERY, gallery_of
+from parity.observed import Observed, finder, joined
 
 Array = NDArray[Any]
 Flags = NDArray[np.bool_]
 LEAST_PROBABILITY = 1e-7
 """Where probabilities are cut off for KL: about the resolution of float32 below 1."""
+NOT_KEPT = ("row", "copy", "id", "group")
+LENGTH, APART = "length", "apart"
 MOST_KL = float(-np.log(LEAST_PROBABILITY))
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
     """The judged rows of one pair. `facts`: numbers by row, named `confidence` (the reference's), `shift` (of confidence,
-    candidate minus reference), `kl`, `cosine`, `error`; those that the task has. `groups`: 0 to G - 1, or None."""
+    candidate minus reference), `kl`, `cosine`, `error`; those that the task has. `groups`: 0 to G - 1, or None.
+    `gallery`: among how many rows neighbours were looked up, where not among all."""
 
     task: TaskConfig
     reference: Array
@@ -40,6 +46,7 @@ class Rows:
     columns: Mapping[str, Array]
     groups: NDArray[np.int64] | None
     copies: int
+    gallery: int | None = None
 
     @property
     def labels(self) -> Array | None:
@@ -49,34 +56,96 @@ class Rows:
         return len(self.same)
 
     @property
+    def near(self) -> bool:
+        """Whether the answers are neighbours: [rows, k] numbers of other judged rows."""
+        return self.task.kind == "embedding"
+
+    @property
     def units(self) -> int:
         """How many independent things were seen: groups, or rows where every row stands alone."""
         return len(self) if self.groups is None else int(self.groups.max()) + 1
 
 
-def read_rows(task: TaskConfig, reference: Observed, candidate: Observed, columns: Mapping[str, Array]) -> Rows:
-    """Walk both sides once. `columns` are those of the suite, with `row`: which of its rows each observed one is."""
-    ours, theirs, scores = [], [], []
-    for one, other in zip(reference.results(), candidate.results(), strict=True):
-        scores.append(of_scores(task.kind, one, other))
-        ours.append(answers.answers(task.kind, one))
-        theirs.append(answers.answers(task.kind, other))
-    told, said = joined(ours, task.kind), joined(theirs, task.kind)
-    facts = {name: np.concatenate([batch[name] for batch in scores]) for name in scores[0]}
-    facts |= of_answers(task, told, said)
-    same = answers.agree(task, told, said)
-    order = columns["row"]
+def read_rows(
+    reference: Observed, candidate: Observed, columns: Mapping[str, Array], k: int = 1
+) -> tuple[Rows, Levels]:
+    """Walk both sides once. `columns` are those of the suite, with `row`: which of its rows each observed one is; `k`: how
+    many neighbours of embeddings are looked up."""
+    task, find, levels = reference.config.task, finder(reference.config), Levels()
     kept = _first_of_each(columns)
+    read = _reader(task, reference, kept, k)
+    parts: list[Part] = []
+    rows = 0
+    for ours, theirs in zip(reference.batches(), candidate.batches(), strict=True):
+        levels.see(ours, theirs)
+        one, other = find(ours), find(theirs)
+        parts.append(read(rows, one, other))
+        rows += len(one)
+    return _joined(task, parts, columns, kept), levels
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What is kept of one batch."""
+
+    reference: Array
+    candidate: Array
+    facts: dict[str, NDArray[np.float64]]
+
+
+def _reader(task: TaskConfig, reference: Observed, kept: Flags, k: int) -> Callable[[int, Array, Array], Part]:
+    """What is kept of a batch, given the number of its first row and both sides' results."""
+
+    def plain(first: int, one: Array, other: Array) -> Part:
+        ours, theirs = (answers.answers(task.kind, side) for side in (one, other))
+        facts = of_scores(task.kind, one, other)
+        if task.kind not in ("regression", "none"):
+            return Part(ours, theirs, facts)
+        facts = of_answers(task, ours, theirs) | of_lengths(ours, theirs)
+        nothing = np.zeros((len(ours), 0))
+        return Part(ours, theirs, facts) if task.kind == "regression" else Part(nothing, nothing, facts)
+
+    if task.kind != "embedding":
+        return plain
+    gallery = gallery_of((answers.answers(task.kind, one) for one in reference.results()), kept)
+    place = np.cumsum(kept) - 1
+
+    def near(first: int, one: Array, other: Array) -> Part:
+        ours, theirs = (answers.answers(task.kind, side) for side in (one, other))
+        found = [place[gallery.nearest(side, first, k)] for side in (ours, theirs)]
+        return Part(found[0], found[1], of_answers(task, ours, theirs))
+
+    return near
+
+
+def _joined(task: TaskConfig, parts: list[Part], columns: Mapping[str, Array], kept: Flags) -> Rows:
+    """All batches together; only rows that count."""
+    told, said = (joined(side, task.kind) for side in ([p.reference for p in parts], [p.candidate for p in parts]))
+    facts = {name: np.concatenate([part.facts[name] for part in parts]) for name in parts[0].facts}
+    if task.kind == "binary_score":
+        facts |= of_answers(task, told, said)
+    same = _same(task, told, said, facts)
+    picked = columns["row"][kept]
     return Rows(
         task,
         told[kept],
         said[kept],
         same[kept],
-        {name: values[kept] for name, values in facts.items()},
-        {name: values[order][kept] for name, values in columns.items() if name not in ("row", "copy")},
-        codes(columns["group"][order][kept]) if "group" in columns else None,
+        {name: values[kept] for name, values in facts.items() if name not in (LENGTH, APART)},
+        {name: values[picked] for name, values in columns.items() if name not in NOT_KEPT},
+        codes(columns["group"][picked]) if "group" in columns else None,
         int((~kept).sum()),
+        GALLERY if task.kind == "embedding" and kept.sum() > GALLERY else None,
     )
+
+
+def _same(task: TaskConfig, told: Array, said: Array, facts: Mapping[str, NDArray[np.float64]]) -> Flags:
+    """Which rows are answered alike: of embeddings by the nearest, of numbers by their distance."""
+    if task.kind == "embedding":
+        return np.equal(told[:, 0], said[:, 0])
+    if LENGTH in facts:
+        return np.less_equal(answers.relative(facts[APART], facts[LENGTH]), task.tolerance)
+    return answers.agree(task, told, said)
 
 
 def _first_of_each(columns: Mapping[str, Array]) -> Flags:
@@ -114,6 +183,12 @@ def of_answers(task: TaskConfig, reference: Array, candidate: Array) -> dict[str
             return {"cosine": cosine(ours, theirs), "error": np.linalg.norm(theirs - ours, axis=1)}
         case _:
             return {}
+
+
+def of_lengths(reference: Array, candidate: Array) -> dict[str, NDArray[np.float64]]:
+    """How long the reference's line of numbers is, and how far the candidate's is from it."""
+    ours = reference.astype(np.float64)
+    return {LENGTH: np.linalg.norm(ours, axis=1), APART: np.linalg.norm(candidate.astype(np.float64) - ours, axis=1)}
 
 
 def probabilities(scores: Array) -> NDArray[np.float64]:

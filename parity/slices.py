@@ -25,6 +25,7 @@ from parity.statistics import Interval
 from parity.verdict import Measured
 
 Array = NDArray[Any]
+Codes = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 NOT_SLICED = ("id", "group", "row", "copy")
 MOST_VALUES = 200
@@ -36,15 +37,23 @@ SURELY = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """`labels = 6`, and which of the judged rows it holds. `pooled`: several small ones together."""
+    """`labels = 6`, and which of the judged rows it holds, in ascending order. `pooled`: several small ones together."""
 
     name: str
-    rows: Flags
+    rows: Codes
     pooled: bool = False
 
     @property
     def size(self) -> int:
-        return int(self.rows.sum())
+        return len(self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Kinds:
+    """A column as kinds of rows: their names, and which of them each row is of."""
+
+    names: Sequence[str]
+    place: NDArray[np.int16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,36 +69,38 @@ class Part:
     differs: bool
 
 
-def columns_to_slice(rows: Rows) -> dict[str, Array]:
+def columns_to_slice(rows: Rows) -> dict[str, Kinds]:
     """The columns of the suite as kinds of rows, and the reference's confidence."""
     return cut_columns(rows.columns, rows.facts.get("confidence"))
 
 
-def cut_columns(columns: Mapping[str, Array], confidence: Array | None) -> dict[str, Array]:
+def cut_columns(columns: Mapping[str, Array], confidence: Array | None) -> dict[str, Kinds]:
     """Every column that kinds of rows can be read from, the reference's confidence in tenths among them."""
-    found = {name: _as_kinds(values, QUARTERS) for name, values in columns.items() if name not in NOT_SLICED}
+    found = {name: as_kinds(values, QUARTERS) for name, values in columns.items() if name not in NOT_SLICED}
     if confidence is not None:
-        found[CONFIDENCE] = _as_kinds(confidence, DECILES)
+        found[CONFIDENCE] = as_kinds(confidence, DECILES)
     return {name: kinds for name, kinds in found.items() if kinds is not None}
 
 
-def _as_kinds(values: Array, pieces: int) -> Array | None:
+def as_kinds(values: Array, pieces: int = QUARTERS) -> Kinds | None:
     """A column as kinds of rows: its values where they are few, else pieces of equal size; None where it is neither."""
-    if values.ndim != 1 or values.dtype.kind not in "iubUSf" or len(np.unique(values)) < 2:
+    if values.ndim != 1 or values.dtype.kind not in "iubUSf":
         return None
-    if values.dtype.kind != "f" and len(np.unique(values)) <= MOST_VALUES:
-        return values
+    found, place = np.unique(values, return_inverse=True)
+    if len(found) < 2:
+        return None
+    if values.dtype.kind != "f" and len(found) <= MOST_VALUES:
+        return Kinds([str(kind) for kind in found], place.astype(np.int16))
     if values.dtype.kind in "US":
         return None
     edges = np.unique(np.quantile(values, np.linspace(0, 1, pieces + 1)))
     if len(edges) < 3:
         return None
-    place = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
-    names = np.array([f"{low:.4g} to {high:.4g}" for low, high in pairwise(edges)])
-    return np.asarray(names[place])
+    inside = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
+    return Kinds([f"{low:.4g} to {high:.4g}" for low, high in pairwise(edges)], inside.astype(np.int16))
 
 
-def slices(columns: Mapping[str, Array], by: Sequence[str], smallest: int, groups: Array | None = None) -> list[Slice]:
+def slices(columns: Mapping[str, Kinds], by: Sequence[str], smallest: int, groups: Array | None = None) -> list[Slice]:
     """The slices of every column of `by`, or of every column where `by` is empty.
 
     Values with fewer rows than `smallest`, or fewer groups than an interval needs, are one slice together; ConfigError
@@ -104,15 +115,20 @@ def slices(columns: Mapping[str, Array], by: Sequence[str], smallest: int, group
     return [part for name in by or columns for part in _of_column(name, columns[name], smallest, groups)]
 
 
-def _of_column(name: str, values: Array, smallest: int, groups: Array | None) -> list[Slice]:
-    parts = [Slice(f"{name} = {kind}", values == kind) for kind in np.unique(values)]
+def _of_column(name: str, kinds: Kinds, smallest: int, groups: Array | None) -> list[Slice]:
+    order = np.argsort(kinds.place, kind="stable")
+    edges = np.searchsorted(kinds.place[order], np.arange(1, len(kinds.names)))
+    named = zip(kinds.names, np.split(order, edges), strict=True)
+    parts = [Slice(f"{name} = {kind}", rows) for kind, rows in named if len(rows)]
     large = [part for part in parts if _speaks(part, smallest, groups)]
     small = [part for part in parts if not _speaks(part, smallest, groups)]
     if len(small) < 2:
         return [*large, *small]
     together = ", ".join(part.name.removeprefix(f"{name} = ") for part in small)
-    rows = np.logical_or.reduce([part.rows for part in small])
-    return [*large, Slice(f"{name} = {together} together", rows, pooled=True)]
+    return [
+        *large,
+        Slice(f"{name} = {together} together", np.sort(np.concatenate([p.rows for p in small])), pooled=True),
+    ]
 
 
 def _speaks(part: Slice, smallest: int, groups: Array | None) -> bool:
@@ -120,7 +136,7 @@ def _speaks(part: Slice, smallest: int, groups: Array | None) -> bool:
     return part.size >= smallest and enough
 
 
-def examined(rows: Rows, columns: Mapping[str, Array], limit: Limit) -> tuple[str, Measured] | None:
+def examined(rows: Rows, columns: Mapping[str, Kinds], limit: Limit) -> tuple[str, Measured] | None:
     """The slice that decides: the one that is surely below the limit, else the one that is least surely above.
 
     Every slice has to pass, which needs no correction for their number; that one of them failed is said with bounds that
@@ -169,7 +185,9 @@ def _listed(rows: Rows, parts: Sequence[Slice], found: Sequence[Interval]) -> li
     ]
 
 
-def _differs(same: Flags, inside: Flags) -> float:
+def _differs(same: Flags, inside: Codes) -> float:
     """P-value of Fisher's exact test that a slice agrees as often as the rows outside of it."""
-    table = [[int((same & side).sum()), int((~same & side).sum())] for side in (inside, ~inside)]
+    alike, size = int(same[inside].sum()), len(inside)
+    others = int(same.sum()) - alike
+    table = [[alike, size - alike], [others, len(same) - size - others]]
     return float(fisher_exact(table).pvalue)

@@ -65,12 +65,14 @@ def compare(
     reference: Said,
     candidate: Said,
     given: tuple[SliceFact, ...] | None = None,
+    sure: Sureness | None = None,
 ) -> Pair:
-    """Everything that a page says of a pair; `given` are the slices that the verdict lists itself."""
+    """Everything that a page says of a pair; `given` are the slices that the verdict lists itself, `sure` how sure both sides
+    are, where that was seen before."""
     same = agree(stage.task, reference.answers, candidate.answers) | stage.copies
     n, differ = int((~stage.copies).sum()), int((~same).sum())
-    alike = _share(stage, same, ~stage.copies)
-    sure = sureness(stage.task, (reference.answers, candidate.answers), (reference.scores, candidate.scores))
+    alike = _share(stage, same, np.flatnonzero(~stage.copies))
+    sure = sure or sureness(stage.task, (reference.answers, candidate.answers), (reference.scores, candidate.scores))
     texts = tuple(as_words(stage, reference.answers, one.answers) for one in (reference, candidate))
     right = _right(stage, reference.answers, candidate.answers)
     parts = given if given is not None else slice_facts(stage, same)
@@ -100,11 +102,11 @@ def compare(
     )
 
 
-def _share(stage: Stage, same: NDArray[np.bool_], rows: NDArray[np.bool_]) -> Interval:
+def _share(stage: Stage, same: NDArray[np.bool_], rows: NDArray[np.int64]) -> Interval:
     """The share of these rows that hold, bounded as the judge bounds it: over groups where rows are grouped."""
     groups = stage.of_rows("group")
     unit = None if groups is None else codes(groups[rows])
-    found = estimate.share(same[rows], unit, CONFIDENCE)(int(rows.sum())).interval
+    found = estimate.share(same[rows], unit, CONFIDENCE)(len(rows)).interval
     return Interval(found.value, max(found.low, 0.0), min(found.high, 1.0))
 
 
@@ -167,8 +169,8 @@ def slice_facts(stage: Stage, same: NDArray[np.bool_]) -> tuple[SliceFact, ...]:
     found = []
     columns = {name: values[stage.columns["row"]] for name, values in stage.columns.items() if name != "row"}
     for part in _distinct(slices(cut_columns(columns, None), (), stage.smallest)):
-        rows = part.rows & ~stage.copies
-        if not rows.any():
+        rows = part.rows[~stage.copies[part.rows]]
+        if not len(rows):
             continue
         differ, bounds = int((~same[rows]).sum()), _share(stage, same, rows)
         found.append(

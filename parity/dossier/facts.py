@@ -16,13 +16,14 @@ import numpy as np
 
 from compile.artifact import artifact_bytes
 from compile.config import ModelFile, TargetFile, load_model, load_target
-from compile.dataset import batches_of, columns_of
+from compile.dataset import columns_of
 from compile.errors import ConfigError
 from compile.project import Project
 from parity.dossier import FACTS, RELEASE_PAGE, behaviour, change, decision, inputs, reading, words
 from parity.dossier.behaviour import Said, Stage
 from parity.dossier.document import Answer, Cause, Dossier, LimitFact, Pair, PolicyFact, SelfTest, Target, parse, write
 from parity.dossier.rows import Rows, Suite, rows_of
+from parity.dossier.sureness import streamed
 from parity.observed import read_observed
 from parity.policy import Policy, load_policy
 
@@ -39,16 +40,11 @@ class Scene:
     config: ModelFile
     policy: Policy
     suite: Suite | None
-    rows: Rows | None
     stage: Stage | None
 
     @property
     def out(self) -> Path:
         return self.project.out(self.model)
-
-    @property
-    def noun(self) -> str:
-        return inputs.noun(self.rows.one(0)) if self.rows is not None else "requests"
 
 
 def make(
@@ -87,11 +83,11 @@ def _scene(project: Project, model: str) -> Scene:
     policy = load_policy(project, config.policy)
     folder = project.out(model) / "suite"
     if not (folder / "columns.npz").is_file():
-        return Scene(project, model, config, policy, None, None, None)
-    suite = Suite(config, list(batches_of(folder)), columns_of(folder))
+        return Scene(project, model, config, policy, None, None)
+    suite = Suite(config, folder, columns_of(folder))
     smallest = [limit.smallest for limit in policy.limits if limit.metric == "worst_slice"]
     stage = Stage(config.task, suite.columns, behaviour.class_names(suite.columns), min(smallest, default=50))
-    return Scene(project, model, config, policy, suite, rows_of(project, suite), stage)
+    return Scene(project, model, config, policy, suite, stage)
 
 
 def assemble(
@@ -102,7 +98,10 @@ def assemble(
     judged_before: PolicyFact | None,
 ) -> Dossier:
     """The facts of a run."""
-    targets = tuple(_target(scene, outcome) for outcome in outcomes)
+    found = [_target(scene, outcome) for outcome in outcomes]
+    rows = _rows(scene, found)
+    noun = "requests" if rows is None else inputs.noun(rows.one(0))
+    targets = tuple(_told(scene, target, rows, noun) for target in found)
     policy = policy_fact(scene.config.policy, scene.policy)
     source = str(digests["source"])
     now = change.Now(source, digests["suite"], policy, judged_before, targets)
@@ -110,7 +109,7 @@ def assemble(
         model=scene.model,
         description=scene.config.description,
         kind=scene.config.task.kind,
-        noun=scene.noun,
+        noun=noun,
         rows=None if scene.suite is None else len(scene.suite.order),
         source_digest=source,
         suite_digest=digests["suite"],
@@ -121,7 +120,7 @@ def assemble(
         ship=decision.ship(targets),
         targets=targets,
         change=change.changed(before, now),
-        caveats=_caveats(scene),
+        caveats=_caveats(scene, rows),
     )
 
 
@@ -158,7 +157,7 @@ def _target(scene: Scene, outcome: dict[str, Any]) -> Target:
     digests, baseline = verdict.get("digests", {}), verdict.get("baseline") or {}
     summary = verdict.get("summary") or {}
     right = summary.get("correct")
-    found = Target(
+    return Target(
         name=name,
         page=page_of(name),
         role=config.role,
@@ -186,7 +185,26 @@ def _target(scene: Scene, outcome: dict[str, Any]) -> Target:
         cause=reading.cause(folder / "explain", digests, scene.model, name) if verdict else MISSING[0],
         selftest=reading.selftest(folder / "selftest", digests, scene.model, name) if verdict else MISSING[1],
     )
-    return found if config.role == "cloud" else found.model_copy(update={"stand_in": decision.stand_in(found)})
+
+
+def _rows(scene: Scene, targets: Sequence[Target]) -> Rows | None:
+    """The rows that pages show, and the first, which says what rows are called; nothing else of the suite is held."""
+    if scene.suite is None:
+        return None
+    wanted = {flip.row for target in targets for pair in target.pairs for flip in pair.flips}
+    return rows_of(scene.project, scene.suite, wanted | {0})
+
+
+def _told(scene: Scene, target: Target, rows: Rows | None, noun: str) -> Target:
+    """A target with the inputs of what differs, with sentences, and with its fitness as a stand-in."""
+    pairs: list[Pair] = []
+    for pair in target.pairs:
+        assert rows is not None
+        shown = tuple(flip.model_copy(update={"inputs": rows.one(flip.row)}) for flip in pair.flips)
+        sentences = words.in_words(pair, scene.config.task, noun)
+        pairs.append(pair.model_copy(update={"flips": shown, "sentences": sentences}))
+    told = target.model_copy(update={"pairs": tuple(pairs)})
+    return told if target.role == "cloud" else told.model_copy(update={"stand_in": decision.stand_in(told)})
 
 
 def _float_size(folder: Path, config: TargetFile) -> int | None:
@@ -195,36 +213,29 @@ def _float_size(folder: Path, config: TargetFile) -> int | None:
 
 def _pairs(scene: Scene, name: str, verdict: dict[str, Any]) -> tuple[Pair, ...]:
     """The target beside the cloud baseline it was judged against, if any, and beside the source."""
-    candidate = _said(scene, scene.out / "targets" / name / "observation")
     used = (verdict.get("baseline") or {}).get("used")
-    found = [_pair(scene, "source", "source", _said(scene, scene.out / "source"), candidate, verdict)]
+    found = [_pair(scene, name, "source", "source", scene.out / "source", verdict)]
     if used is not None:
-        cloud = _said(scene, scene.out / "targets" / used / "observation")
-        found.insert(0, _pair(scene, "baseline", used, cloud, candidate, verdict))
+        cloud = scene.out / "targets" / used / "observation"
+        found.insert(0, _pair(scene, name, "baseline", used, cloud, verdict))
     return tuple(found)
 
 
-def _said(scene: Scene, folder: Path) -> Said:
-    observed = read_observed(folder, scene.config)
-    return Said(observed.answers(), observed.scores())
-
-
-def _pair(scene: Scene, against: Any, other: str, reference: Said, candidate: Said, verdict: dict[str, Any]) -> Pair:
+def _pair(scene: Scene, name: str, against: Any, other: str, folder: Path, verdict: dict[str, Any]) -> Pair:
     assert scene.stage is not None
-    assert scene.rows is not None
+    ours = read_observed(folder, scene.config)
+    theirs = read_observed(scene.out / "targets" / name / "observation", scene.config)
+    told, said, sure = streamed(scene.config.task, zip(ours.results(), theirs.results(), strict=True))
     given = reading.given_slices(verdict, against)
-    pair = behaviour.compare(scene.stage, against, other, reference, candidate, given)
-    shown = tuple(flip.model_copy(update={"inputs": scene.rows.one(flip.row)}) for flip in pair.flips)
-    sentences = words.in_words(pair, scene.config.task, scene.noun)
-    return pair.model_copy(update={"flips": shown, "sentences": sentences})
+    return behaviour.compare(scene.stage, against, other, Said(told, None), Said(said, None), given, sure)
 
 
-def _caveats(scene: Scene) -> tuple[str, ...]:
+def _caveats(scene: Scene, rows: Rows | None) -> tuple[str, ...]:
     """What a reader would otherwise take for more than it is."""
     found = []
     if scene.suite is not None and bool(copies := int(scene.suite.columns.get("copy", np.zeros(1)).sum())):
         found.append(f"{copies:,} rows of the suite repeat others, input for input; each is counted once.")
-    if scene.rows is not None and not scene.rows.raw:
+    if rows is not None and not rows.raw:
         found.append(
             "Inputs are shown as the model gets them, after preprocessing: the raw ones could not be matched to the rows "
             "that were judged."

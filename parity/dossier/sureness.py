@@ -5,6 +5,7 @@ Arrays in, arrays out, rows first. `drift` orders the rows that are answered dif
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, assert_never
 
@@ -12,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compile.config import TaskConfig
+from parity import answers
 from parity.answers import relative_error
+from parity.observed import joined
 from parity.rows import probabilities
 
 Array = NDArray[Any]
@@ -30,14 +33,14 @@ class Sureness:
     drift_name: str
 
 
-def sureness(task: TaskConfig, answers: tuple[Array, Array], scores: tuple[Array | None, Array | None]) -> Sureness:
+def sureness(task: TaskConfig, pair: tuple[Array, Array], scores: tuple[Array | None, Array | None]) -> Sureness:
     """Of reference and candidate, in this order."""
-    reference, candidate = answers
+    reference, candidate = pair
     match task.kind:
         case "classification":
             return _of_classes(reference, candidate, *scores)
         case "binary_score":
-            ours, theirs = (np.asarray(one, np.float64).reshape(len(one)) for one in answers)
+            ours, theirs = (np.asarray(one, np.float64).reshape(len(one)) for one in pair)
             return Sureness("score", ours, theirs, np.abs(theirs - ours), "change of score")
         case "regression" | "none":
             drift = np.asarray(relative_error(reference, candidate), np.float64)
@@ -51,6 +54,21 @@ def sureness(task: TaskConfig, answers: tuple[Array, Array], scores: tuple[Array
             return Sureness("", None, None, unlike.astype(np.float64), "numbers of boxes that differ")
         case _:
             assert_never(task.kind)
+
+
+def streamed(task: TaskConfig, results: Iterable[tuple[Array, Array]]) -> tuple[Array, Array, Sureness]:
+    """Both sides' answers and how sure they are, of results that come batch by batch: scores are not held."""
+    told, said, parts = [], [], []
+    for one, other in results:
+        told.append(answers.answers(task.kind, one))
+        said.append(answers.answers(task.kind, other))
+        if task.kind == "classification" and one.ndim == 2 and one.shape[1] > 1:
+            parts.append(_of_classes(told[-1], said[-1], one, other))
+    ours, theirs = joined(told, task.kind), joined(said, task.kind)
+    if len(parts) < len(told) or any(part.reference is None for part in parts):
+        return ours, theirs, sureness(task, (ours, theirs), (None, None))
+    whole = [np.concatenate(side) for side in zip(*((p.reference, p.candidate, p.drift) for p in parts), strict=True)]
+    return ours, theirs, Sureness(parts[0].name, whole[0], whole[1], whole[2], parts[0].drift_name)
 
 
 def _of_classes(reference: Array, candidate: Array, ours: Array | None, theirs: Array | None) -> Sureness:

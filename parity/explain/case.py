@@ -97,11 +97,12 @@ def unprocessed(project: Project, config: ModelFile, names: Sequence[str]) -> li
     if config.preprocess is None:
         return None
     plain = config.model_copy(update={"preprocess": None})
-    try:
-        batches, columns = dataset.read(project, plain, config.suite, "suite")
-    except ConfigError:
-        return None
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder)
-        dataset.write(made, config.signature, batches, columns, config.suite.batch)
+        try:
+            dataset.write(
+                made, config.signature, dataset.read(project, plain, config.suite, "suite"), config.suite.batch
+            )
+        except ConfigError:
+            return None
         return [with_stream(made / "batches" / name) for name in names]

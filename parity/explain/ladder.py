@@ -22,7 +22,8 @@ from parity import estimate
 from parity.answers import Flags, agree
 from parity.estimate import Codes
 from parity.explain.tensors import noise_over_signal
-from parity.observed import Observed, broken_laws
+from parity.laws import broken_laws
+from parity.observed import Observed
 from parity.policy import Policy
 from parity.statistics import Interval
 

@@ -126,12 +126,12 @@ def _cosine_minimum(limit: Limit, pair: Pair) -> Held:
 
 
 def _quality(limit: Limit, pair: Pair) -> Held:
-    found = quality.QUALITIES[limit.metric](_rows(pair), limit)
+    found = quality.QUALITIES[limit.metric](_rows(pair, limit.k), limit)
     yield limit.metric, _by_figure(measure.contrast(found, limit), limit, pair)
 
 
 def _apart(limit: Limit, pair: Pair) -> Held:
-    yield limit.metric, _by_figure(quality.DISTANCES[limit.metric](_rows(pair), limit).figure, limit, pair)
+    yield limit.metric, _by_figure(quality.DISTANCES[limit.metric](_rows(pair, limit.k), limit).figure, limit, pair)
 
 
 def _routing(limit: Limit, pair: Pair) -> Held:
@@ -187,14 +187,17 @@ def _alike(pair: Pair) -> NDArray[np.bool_]:
     return answers.agree(pair.config.task, ours, theirs)
 
 
-def _rows(pair: Pair) -> Rows:
-    """The pool as the judge keeps rows."""
+def _rows(pair: Pair, k: int = 1) -> Rows:
+    """The pool as the judge keeps rows: of embeddings, the `k` nearest."""
     task = pair.config.task
     results = [results_of(pair.config, side) for side in (pair.reference, pair.candidate)]
     ours, theirs = (answers.answers(task.kind, result) for result in results)
     facts = of_scores(task.kind, *results) | of_answers(task, ours, theirs)
     grouped = pair.unit if int(pair.unit.max()) + 1 < len(pair.unit) else None
-    return Rows(task, ours, theirs, answers.agree(task, ours, theirs), facts, pair.columns, grouped, 0)
+    same = answers.agree(task, ours, theirs)
+    if task.kind == "embedding":
+        ours, theirs = (answers.nearest(side, ours, k) for side in (ours, theirs))
+    return Rows(task, ours, theirs, same, facts, pair.columns, grouped, 0)
 
 
 def _slices(limit: Limit, pair: Pair) -> Held:

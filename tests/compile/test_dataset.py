@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -25,19 +26,28 @@ def model(**more: object) -> ModelFile:
     return ModelFile.model_validate(document | more)
 
 
-def read_npz(tmp_path: Path, config: ModelFile | None = None, **arrays: np.ndarray) -> tuple[list, dict]:  # type: ignore[type-arg]
+def prepared(root: Path, config: ModelFile, data: DataConfig, size: int = 64) -> dict[str, np.ndarray]:
+    """Read, check and write; the columns."""
+    shutil.rmtree(root / "batches", ignore_errors=True)
+    write(root, config.signature, read(Project(root), config, data, "suite"), size)
+    return columns_of(root)
+
+
+def read_npz(
+    tmp_path: Path, config: ModelFile | None = None, size: int = 64, **arrays: np.ndarray
+) -> dict[str, np.ndarray]:
     np.savez(tmp_path / "s.npz", **arrays)
-    return read(Project(tmp_path), config or model(), DataConfig(npz="s.npz"), "suite")
+    return prepared(tmp_path, config or model(), DataConfig(npz="s.npz"), size)
 
 
 X = np.arange(10, dtype=np.float32).reshape(5, 2)
 
 
 def test_labels_id_group_and_metadata_become_columns(tmp_path: Path) -> None:
-    _, columns = read_npz(
+    columns = read_npz(
         tmp_path, x=X, labels=np.arange(5), id=np.arange(5), light=np.array(list("abcde")), other=np.eye(5)
     )
-    assert sorted(columns) == ["id", "labels", "light"]
+    assert sorted(columns) == ["copy", "id", "labels", "light", "row"]
 
 
 @pytest.mark.parametrize(
@@ -83,7 +93,7 @@ def test_labels_of_another_length_are_refused(tmp_path: Path) -> None:
 def test_pickled_arrays_are_refused_unread(tmp_path: Path) -> None:
     np.savez(tmp_path / "s.npz", x=np.array([{"a": 1}], dtype=object))
     with pytest.raises(ConfigError, match=r"is no `\.npz` of plain arrays"):
-        read(Project(tmp_path), model(), DataConfig(npz="s.npz"), "suite")
+        prepared(tmp_path, model(), DataConfig(npz="s.npz"))
 
 
 def test_damaged_npz_is_refused(tmp_path: Path) -> None:
@@ -91,13 +101,11 @@ def test_damaged_npz_is_refused(tmp_path: Path) -> None:
     data = (tmp_path / "s.npz").read_bytes()
     (tmp_path / "s.npz").write_bytes(data[: len(data) // 2])
     with pytest.raises(ConfigError, match=r"is no `\.npz` of plain arrays"):
-        read(Project(tmp_path), model(), DataConfig(npz="s.npz"), "suite")
+        prepared(tmp_path, model(), DataConfig(npz="s.npz"))
 
 
 def test_batches_come_back_in_row_order(tmp_path: Path) -> None:
-    config = model()
-    batches, columns = read_npz(tmp_path, config, x=X, labels=np.arange(5))
-    write(tmp_path, config.signature, batches, columns, 2)
+    read_npz(tmp_path, size=2, x=X, labels=np.arange(5))
     assert [len(b["x"]) for b in batches_of(tmp_path)] == [2, 2, 1]
     np.testing.assert_array_equal(np.concatenate([b["x"] for b in batches_of(tmp_path)]), X)
     np.testing.assert_array_equal(columns_of(tmp_path)["row"], np.arange(5))
@@ -114,8 +122,7 @@ def model_with_state() -> ModelFile:
 def test_more_streams_than_fit_a_batch_run_one_lot_after_the_other(tmp_path: Path) -> None:
     """Groups c, a, b, c, a in batches of two: a and b first, then c; every stream's frames stay in order."""
     config = model_with_state()
-    batches, columns = read_npz(tmp_path, config, x=X, group=np.array(list("cabca")))
-    write(tmp_path, config.signature, batches, columns, 2)
+    read_npz(tmp_path, config, size=2, x=X, group=np.array(list("cabca")))
     frames = [np.load(p) for p in sorted((tmp_path / "batches").glob("*.npz"))]
     assert [f["stream"].tolist() for f in frames] == [[0, 1], [0], [2], [2]]
     rows = columns_of(tmp_path)["row"]
@@ -126,8 +133,7 @@ def test_more_streams_than_fit_a_batch_run_one_lot_after_the_other(tmp_path: Pat
 def test_streams_run_side_by_side_and_rows_lead_back(tmp_path: Path) -> None:
     """Groups a, b, a, b, a: batch t holds frame t of every group that is still going."""
     config = model_with_state()
-    batches, columns = read_npz(tmp_path, config, x=X, group=np.array(list("ababa")))
-    write(tmp_path, config.signature, batches, columns, 64)
+    read_npz(tmp_path, config, x=X, group=np.array(list("ababa")))
     frames = [np.load(p) for p in sorted((tmp_path / "batches").glob("*.npz"))]
     assert [f["stream"].tolist() for f in frames] == [[0, 1], [0, 1], [0]]
     rows = columns_of(tmp_path)["row"]
@@ -138,7 +144,7 @@ def test_streams_run_side_by_side_and_rows_lead_back(tmp_path: Path) -> None:
 def folder_of(tmp_path: Path, name: str, x: np.ndarray) -> Path:
     place = tmp_path / name
     place.mkdir()
-    write(place, model().signature, [{"x": x}], {}, 2)
+    write(place, model().signature, [({"x": x}, {})], 2)
     return place
 
 
@@ -169,3 +175,30 @@ def test_a_data_function_that_fails_on_the_way_is_named_with_its_reason(
     data = DataConfig(function="fails_late:data")
     with pytest.raises(ConfigError, match=r"pool `fails_late:data` raised FileNotFoundError: get it from there"):
         list(raw_batches(Project(tmp_path), data, "pool"))
+
+
+def test_rows_that_repeat_earlier_ones_are_found_from_batch_to_batch(tmp_path: Path) -> None:
+    """Rows 2 and 3 of the second batch repeat row 1 of the first and each other: the first one alone counts."""
+    second = np.concatenate([X[:2] + 50, X[1:2], X[1:2]])
+    write(tmp_path, model().signature, [({"x": X}, {}), ({"x": second}, {})], 2)
+    assert columns_of(tmp_path)["copy"].tolist() == [False] * 7 + [True, True]
+
+
+def test_the_size_of_an_axis_is_a_column_where_it_varies_between_batches(tmp_path: Path) -> None:
+    config = model(
+        inputs={"x": {"dtype": "float32", "shape": ["batch", "width"]}},
+        axes={"width": {"least": 1, "typical": 2, "most": 9}},
+    )
+    batches = [({"x": np.full((n, width), n, np.float32)}, {}) for n, width in ((2, 3), (1, 5))]
+    write(tmp_path, config.signature, batches, 64)
+    assert columns_of(tmp_path)["size of width"].tolist() == [3, 3, 5]
+
+
+def test_a_column_that_some_batches_lack_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="some batches bring columns that others do not"):
+        write(tmp_path, model().signature, [({"x": X}, {"light": np.arange(5)}), ({"x": X}, {})], 64)
+
+
+def test_data_without_a_batch_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="calibration: the data is empty"):
+        write(tmp_path, model().signature, [], 64, "calibration")

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from compile import reference
-from compile.dataset import Batch
+from compile.kept import Batch
 from compile.signature import Axis, Signature
 from compile.signature import Tensor as Slot
 from compile.source import Source

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from compile.config import load_model
-from compile.dataset import batches_of, columns_of, prepare
+from compile.dataset import columns_of, prepare
 from compile.project import Project
 from parity.dossier.rows import Rows, Suite, rows_of
 from tests.conftest import CONFIG, REPOSITORY
@@ -40,7 +40,8 @@ def project_with(root: Path, config: str, **arrays: np.ndarray) -> Rows:
     project, made = Project(root), root / "out"
     made.mkdir()
     prepare(project, made, "m", "suite", None)
-    return rows_of(project, Suite(load_model(project, "m"), list(batches_of(made)), columns_of(made)))
+    columns = columns_of(made)
+    return rows_of(project, Suite(load_model(project, "m"), made, columns), range(len(columns["row"])))
 
 
 @pytest.fixture

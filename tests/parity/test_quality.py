@@ -14,10 +14,11 @@ from sklearn.neighbors import NearestNeighbors
 
 from compile.config import TaskConfig
 from compile.errors import ConfigError
-from parity import detection, quality
+from parity import detection, neighbours, quality
 from parity.answers import agree
 from parity.limit import KINDS, Limit
-from parity.resampling import Figure, Sums
+from parity.neighbours import gallery_of
+from parity.resampling import Counts, Figure, Sums, Weighted, summed
 from parity.rows import Rows, codes, of_answers, of_scores
 
 N = 400
@@ -30,6 +31,14 @@ def rows(kind: str, reference: Any, candidate: Any, labels: Any = None, groups: 
     columns = {} if labels is None else {"labels": np.asarray(labels)}
     grouped = None if groups is None else codes(groups)
     return Rows(config, reference, candidate, agree(config, reference, candidate), facts, columns, grouped, 0)
+
+
+def looked_up(one: np.ndarray, other: np.ndarray, labels: Any, k: int) -> Rows:
+    """Embeddings as the judge keeps them: which rows of the reference's gallery are nearest."""
+    gallery = gallery_of([one], np.ones(len(one), bool))
+    found = [gallery.nearest(side, 0, k) for side in (one, other)]
+    config = TaskConfig.model_validate({"kind": "embedding"})
+    return Rows(config, found[0], found[1], found[0][:, 0] == found[1][:, 0], {}, {"labels": labels}, None, 0)
 
 
 def limit(metric: str, **more: Any) -> Limit:
@@ -107,7 +116,7 @@ def test_recall_and_overlap_of_neighbours_are_scikit_learns() -> None:
     one = RNG.standard_normal((N, 6))
     other = one + 0.3 * RNG.standard_normal((N, 6))
     labels = RNG.integers(0, 40, N)
-    found = quality.recall_at_k(rows("embedding", one, other, labels), limit("recall_at_k", k=3))
+    found = quality.recall_at_k(looked_up(one, other, labels, 5), limit("recall_at_k", k=3))
     search = NearestNeighbors(n_neighbors=N, metric="cosine", algorithm="brute").fit(one)
     near = [
         np.array([[j for j in order if j != i][:3] for i, order in enumerate(search.kneighbors(side)[1])])
@@ -116,7 +125,7 @@ def test_recall_and_overlap_of_neighbours_are_scikit_learns() -> None:
     assert sides(found.figure, np.ones(N)) == pytest.approx(
         [float((labels[n] == labels[:, None]).any(axis=1).mean()) for n in near]
     )
-    shared = quality.rank_overlap(rows("embedding", one, other, labels), limit("rank_overlap", k=3))
+    shared = quality.rank_overlap(looked_up(one, other, labels, 5), limit("rank_overlap", k=3))
     wanted = np.mean([len(set(a) & set(b)) / 3 for a, b in zip(*near, strict=True)])
     assert shared.figure.of(np.ones((1, N)))[0] == pytest.approx(wanted)
 
@@ -186,7 +195,7 @@ def test_average_precision_is_scikit_learns_where_every_object_is_found() -> Non
     answers[..., 0], answers[..., 2], answers[..., 3] = shift, shift + 10, 10
     answers[..., 4] = scores
     answers[:, 1, 0], answers[:, 1, 2] = 40, 50  # the second box of each row meets nothing
-    found = detection.mean_average_precision(labels, answers, np.ones((1, n)))[0]
+    found = detection.mean_average_precision(labels, answers)(np.ones((1, n)))[0]
     hit = np.concatenate([shift[:, 0] == 0, np.zeros(n, bool)])
     ranked = average_precision_score(hit, np.concatenate([scores[:, 0], scores[:, 1]]))
     assert found == pytest.approx(ranked * hit.sum() / n)  # scikit-learn knows only of the objects that were found
@@ -204,3 +213,40 @@ def test_a_sum_by_kind_is_the_sum_by_row() -> None:
     assert isinstance(found, Sums)
     assert len(found.table) <= 9
     assert found.of(np.ones((1, N)))[0] == pytest.approx(table[:, 0].sum() / table[:, 1].sum())
+
+
+def test_an_area_of_units_is_the_area_of_their_rows() -> None:
+    """What units win against each other says as much as the rows themselves, ties and all."""
+    labels, unit = RNG.integers(0, 2, N), RNG.integers(0, 30, N)
+    one, other = np.round(RNG.random(N), 1), RNG.random(N)
+    found = quality.auc(rows("binary_score", one, other, labels), limit("auc")).figure
+    assert isinstance(found, Weighted)
+    assert found.pooled is not None
+    weights = RNG.integers(0, 4, (9, 30)).astype(float)
+    assert found.pooled(unit)(weights) == pytest.approx(found.of(weights[:, unit]), abs=1e-12)
+
+
+def test_counts_of_units_are_the_counts_of_their_rows() -> None:
+    unit = RNG.integers(0, 30, N)
+    labels, one, other = RNG.integers(0, 5, N), RNG.integers(0, 6, N), RNG.integers(0, 6, N)
+    found = quality.macro_f1(rows("classification", one, other, labels), limit("macro_f1")).figure
+    assert isinstance(found, Counts)
+    weights = RNG.integers(0, 4, (9, 30)).astype(float)
+    of_units = found.figure(weights @ summed(found, unit))
+    assert of_units == pytest.approx(found.of(weights[:, unit]), abs=1e-12)
+
+
+def test_a_gallery_is_bounded_and_no_row_is_its_own_neighbour(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A third of the rows may be looked up in; the nearest among those is scikit-learn's."""
+    monkeypatch.setattr(neighbours, "GALLERY", N // 3)
+    one, counts = RNG.standard_normal((N, 6)), RNG.random(N) < 0.9
+    gallery = gallery_of(np.split(one, [50, 130, 300]), counts)
+    assert len(gallery.rows) == N // 3
+    assert counts[gallery.rows].all()
+    found = np.concatenate([gallery.nearest(one[at : at + 90], at, 3) for at in range(0, N, 90)])
+    search = NearestNeighbors(n_neighbors=4, metric="cosine", algorithm="brute").fit(one[gallery.rows])
+    wanted = [
+        [row for row in gallery.rows[near] if row != i][:3]
+        for i, near in enumerate(search.kneighbors(one, return_distance=False))
+    ]
+    assert found.tolist() == wanted

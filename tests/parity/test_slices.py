@@ -11,7 +11,7 @@ from compile.config import ModelFile
 from compile.errors import ConfigError
 from parity.limit import Limit
 from parity.rows import Rows
-from parity.slices import columns_to_slice, slices
+from parity.slices import columns_to_slice, cut_columns, slices
 from parity.verdict import Finding, Status
 from tests.parity.test_judge import LIMITS, MODEL, ROWS, Case, batches
 
@@ -96,7 +96,7 @@ def test_a_truth_at_the_limit_in_every_slice_seldom_fails() -> None:
 
 
 def test_small_values_are_one_slice_together_and_named() -> None:
-    columns = {"kind": np.array(["a"] * 60 + ["b"] * 3 + ["c"] * 2)}
+    columns = cut_columns({"kind": np.array(["a"] * 60 + ["b"] * 3 + ["c"] * 2)}, None)
     assert [(part.name, part.size) for part in slices(columns, (), 50)] == [
         ("kind = a", 60),
         ("kind = b, c together", 5),
@@ -144,7 +144,7 @@ def test_a_slice_that_differs_is_starred_after_holm_and_chance_is_not(sliced: Ca
 
 
 def test_a_column_that_is_not_there_is_named_with_the_nearest() -> None:
-    columns = {"camera": np.array(["a", "b"])}
+    columns = cut_columns({"camera": np.array(["a", "b"])}, None)
     with pytest.raises(ConfigError, match=r"(?s)no column `camra`.*did you mean `camera`"):
         slices(columns, ("camra",), 1)
 
