@@ -60,11 +60,11 @@ def _said(line: Line, facts: Mapping[str, Any]) -> str:
     judged, calibrated = f"{facts['tuning']:,}", f"{facts['calibration']:,}"
     if line.config.tuning is not None:
         return (
-            f"candidates are judged on the {judged} rows of `tuning`, calibrated on {calibrated}; the suite is not read"
+            f"candidates are judged on the {judged} rows of `tuning`, calibrated on {calibrated}; the suite has no say"
         )
     return (
         f"no `tuning` data in the config: half of the calibration data (seed {SEED}: {calibrated} rows) calibrates candidates, "
-        f"the other half ({judged} rows) judges them; the suite is not read. The recipe as written is calibrated on all of them"
+        f"the other half ({judged} rows) judges them; the suite has no say. The recipe as written is calibrated on all of them"
     )
 
 

@@ -10,7 +10,7 @@ import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from parity.tune.quality import read_quality
 from parity.tune.record import Record
 from parity.tune.rows import Rows
 from parity.tune.trial import Met, Trial, best, described, met
+from parity.tune.written import options_of
 from parity.verdict import Finding, Measured, decide
 
 LEAST_S = 1.0
@@ -128,14 +129,13 @@ class Stand:
 
     def _measured(self, trial: Trial, place: Path) -> Trial:
         """Quantized, compiled, answered and judged; timed where nothing else is missed. A graph seen before is not run twice."""
-        options = asdict(trial.recipe)
         arguments = {
             "model": self.line.model,
-            "dialect": options.pop("dialect"),
+            "dialect": trial.recipe.dialect,
             "float_graph": str(self.floats),
             "fetched": None if self.fetched is None else str(self.fetched),
             "calibration": str(self.rows.calibration),
-            "options": options,
+            "options": options_of(trial.recipe),
         }
         made = self._child(place, "compile.dialect:derive", arguments)
         graph = (made / GRAPH_FILE).rename(place / GRAPH_FILE)

@@ -6,6 +6,7 @@ rule: nothing is chosen by what the suite says. It is asked once, about the one 
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -29,8 +30,8 @@ from parity.tune.written import quantize_block
 from parity.verdict import Status
 
 FINALISTS = 3
-JUDGING = 2.5
-"""The last word on the suite takes about as long as so many first trials: graph, twin and artifact are built anew."""
+JUDGING = 1.5
+"""The last word on the suite takes about as long as so many first trials: quantized, compiled, observed, timed, judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,4 +179,15 @@ def _judged(line: Line, adopted: Adopted) -> check.Outcome:
     if adopted.model == line.model:
         return check.verdict(other, use)
     with other.locked():
+        _lend(line, other, adopted)
         return check.verdict(other, use)
+
+
+def _lend(line: Line, other: Line, adopted: Adopted) -> None:
+    """Give the new config's line what this one has finished; each step looks at its key, and makes anew what does not fit."""
+    places = ["suite", "calibration", "fetched", "source", "graphs/float32", f"targets/{adopted.target}/float"]
+    places += [f"targets/{name}/{step}" for name in line.config.baseline for step in ("build", "observation")]
+    for place in places:
+        if (line.out / place).is_dir():
+            shutil.rmtree(other.out / place, ignore_errors=True)
+            shutil.copytree(line.out / place, other.out / place)

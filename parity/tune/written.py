@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from compile.config import QuantizeConfig
 from compile.recipe import Recipe
 
 Edit = tuple[int, int, str]
@@ -36,11 +37,15 @@ def with_recipe(text: str, recipe: Recipe, renamed: tuple[str, str] | None = Non
 
 def quantize_block(recipe: Recipe) -> str:
     """`quantize: {…}`, one option a line; the dialect is the target's."""
+    options = QuantizeConfig.model_validate(options_of(recipe)).model_dump(mode="json")
+    return "\n".join(["quantize:", *(f"  {name}: {_flow(value)}" for name, value in options.items())])
+
+
+def options_of(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as `quantize` of a model's config says it."""
     options = asdict(recipe)
     del options["dialect"]
-    options["keep_float"] = list(recipe.keep_float)
-    lines = [f"  {name}: {_flow(value)}" for name, value in options.items()]
-    return "\n".join(["quantize:", *lines])
+    return options
 
 
 def with_terms(text: str, terms: dict[str, Any], heading: str) -> str:
