@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from examples.text_search.model import HIDDEN, LONGEST, VOCABULARY, build
+from examples.text_search.model import HIDDEN, LONGEST, VOCABULARY, build, grow_outliers
 from examples.text_search.processing import preprocess
 
 HERE = Path(__file__).resolve().parent
@@ -25,8 +25,8 @@ SUBJECTS = (
     "art", "computers", "definitions", "education", "food", "kids", "knghtbrd", "law", "linux", "literature", "medicine",
     "people", "perl", "platitudes", "politics", "science", "sports", "tao", "wisdom", "work",
 )  # fmt: skip
-SEED, EPOCHS, BATCH, PEAK_RATE, DROPPED = 2026, 10, 64, 1.5e-3, 0.1
-SUITE, TUNING, CALIBRATION = 1_600, 800, 256
+SEED, EPOCHS, BATCH, PEAK_RATE, DROPPED = 2026, 6, 64, 1.5e-3, 0.1
+SUITE, TUNING, CALIBRATION = 1_600, 1_600, 256
 SHARPNESS = 12.0
 """What cosines are multiplied by before the softmax over subjects, while training."""
 
@@ -91,12 +91,14 @@ def write_slices(words: np.ndarray, labels: np.ndarray, parts: list[np.ndarray])
         kept = np.sort([row for row in rows if words[row].tobytes() not in taken])
         taken |= {words[row].tobytes() for row in kept}
         length = np.digitize((words[kept] > 0).sum(1), [16, 32])
+        judging = {
+            "labels": labels[kept],
+            "subject": np.array(SUBJECTS)[labels[kept]],
+            "length": np.array(["short", "middle", "long"])[length],
+        }
+        told = {} if name == "calibration" else judging
         np.savez_compressed(
-            HERE / f"{name}.npz",
-            words=words[kept],
-            labels=labels[kept],
-            subject=np.array(SUBJECTS)[labels[kept]],
-            length=np.array(["short", "middle", "long"])[length],
+            HERE / f"{name}.npz", words=words[kept], id=np.array([f"text-{i:05d}" for i in kept]), **told
         )
 
 
@@ -106,6 +108,7 @@ def train(words: np.ndarray, labels: np.ndarray) -> nn.Module:
     model, directions = build().train(), nn.Parameter(torch.randn(len(SUBJECTS), HIDDEN))
     targets = torch.from_numpy(labels)
     inputs = {name: torch.from_numpy(array) for name, array in preprocess({"words": words}).items()}
+    grow_outliers(model)
     optimizer = torch.optim.AdamW([*model.parameters(), directions], lr=PEAK_RATE, weight_decay=0.05)
     steps = EPOCHS * (len(words) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=PEAK_RATE, total_steps=steps)
