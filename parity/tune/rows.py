@@ -53,7 +53,7 @@ def rows(line: Line) -> Rows:
     source = _source(line, *places, digests)
     facts = json.loads((source.folder / "facts.json").read_text())
     inputs = {"calibration": digests[0], "tuning": digests[1], "source on the tuning rows": source.digest}
-    return Rows(*places, source.folder, facts, inputs, _said(line, facts))
+    return Rows(*places, source.folder, facts, inputs, _said(line, facts) + _caution(line, facts))
 
 
 def _said(line: Line, facts: Mapping[str, Any]) -> str:
@@ -65,6 +65,16 @@ def _said(line: Line, facts: Mapping[str, Any]) -> str:
     return (
         f"no `tuning` data in the config: half of the calibration data (seed {SEED}: {calibrated} rows) calibrates candidates, "
         f"the other half ({judged} rows) judges them; the suite has no say. The recipe as written is calibrated on all of them"
+    )
+
+
+def _caution(line: Line, facts: Mapping[str, Any]) -> str:
+    """For embeddings: the same model keeps fewer of its neighbours among more rows."""
+    rows_of_suite = len(dataset.columns_of(build.data(line, "suite").folder)["row"])
+    if line.config.task.kind != "embedding" or facts["tuning"] >= rows_of_suite:
+        return ""
+    return (
+        f"; neighbours are harder to keep among more rows, and the suite has {rows_of_suite:,}: give `tuning` as many"
     )
 
 

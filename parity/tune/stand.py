@@ -216,10 +216,9 @@ class Stand:
 
     def _tell(self, trial: Trial) -> None:
         """What a trial gave, and what is best so far."""
-        self._say(f"trial {trial.number}", gave(trial))
         found = best(self.record.trials)
-        if found is not None:
-            self._say("best so far", f"trial {found.number}: {described(found.recipe)}: {gave(found)}")
+        leads = " (best so far)" if found == trial and trial.number > 1 else ""
+        self._say(f"trial {trial.number}", f"{gave(trial)}{leads}")
 
     def _say(self, who: str, what: str) -> None:
         self.line.notify(Event(who, what, ran=True, until=self.deadline))
@@ -242,4 +241,4 @@ def gave(trial: Trial) -> str:
     """What came of a trial, in a sentence."""
     if trial.passes and trial.ratio is not None:
         return f"passes, {trial.ratio[0]:.2f} × float's time"
-    return f"misses: {trial.reason}"
+    return f"misses: {str(trial.reason).partition('; about ')[0]}"
