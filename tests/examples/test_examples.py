@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, distribution
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -239,6 +240,28 @@ def test_voice_streams_stand_together_and_share_no_clip_with_calibration() -> No
     clips, others = ({group.split(".")[0] for group in arrays["group"]} for arrays in (suite, calibration))
     assert len(clips) == 16  # ten clips, six pieces of the annotated recording
     assert not clips & others
+
+
+def test_text_search_slices_share_no_text_and_have_outlier_channels() -> None:
+    slices = [load_slice("text_search", which)["words"] for which in ("suite", "tuning", "calibration")]
+    assert all(shared_rows(one, other) == 0 for one, other in combinations(slices, 2))
+    assert len(slices[1]) >= 0.98 * len(slices[0])
+    norms = [m for m in load_model("text_search").modules() if isinstance(m, nn.LayerNorm)]
+    for norm in norms[:-1]:
+        gains = norm.weight.detach().abs()
+        assert gains[list(text_search.OUTLIER_CHANNELS)].min() > 4 * gains.median()
+
+
+@torch.inference_mode()
+def test_text_search_finds_the_subject_as_often_as_its_readme_says() -> None:
+    suite, model = load_slice("text_search", "suite"), load_model("text_search")
+    inputs = text_processing.preprocess({"words": suite["words"]})
+    embedded = model(*(torch.from_numpy(array) for array in inputs.values())).numpy()
+    cosines = embedded @ embedded.T
+    np.fill_diagonal(cosines, -1)
+    found = (suite["labels"][cosines.argmax(1)] == suite["labels"]).mean()
+    assert f"{found:.1%}".replace("%", " %") in (EXAMPLES / "text_search" / "README.md").read_text()
+    assert found > 4 / 20  # four times what chance gives with twenty even subjects
 
 
 def test_speech_is_found_where_a_tone_was_placed() -> None:
