@@ -6,12 +6,8 @@ limits that these rows cannot speak about. The rule: the limits are the policy's
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Collection, Mapping
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from compile.config import load_model, load_target
 from compile.dataset import columns_of
@@ -21,10 +17,9 @@ from parity.judge import law, limited
 from parity.limit import Against, Limit
 from parity.observed import Observed, broken_laws, read_observed
 from parity.policy import Policy, load_policy
-from parity.tune.trial import Met, met
+from parity.tune.record import write_quality
+from parity.tune.trial import met
 from parity.verdict import Status, overall
-
-DOCUMENT = "quality.json"
 
 
 def judge(project: Project, made: Path, model: str, target: str, places: Mapping[str, str]) -> None:
@@ -51,8 +46,7 @@ def judge(project: Project, made: Path, model: str, target: str, places: Mapping
         routed = policy if any(limit.is_a.routed for limit in heard) else policy.model_copy(update={"route": None})
         scene = measure.scene(config, target_file, routed, (candidate, others), columns, folders)
         found += [met(finding) for limit in heard for finding in limited(limit, scene, routed)]
-    document = {"met": [_plain(one) for one in found], "silent": silent}
-    (made / DOCUMENT).write_text(json.dumps(document, allow_nan=False))
+    write_quality(made, found, silent)
 
 
 def _speaks(limit: Limit, columns: Collection[str], policy: Policy) -> bool:
@@ -62,15 +56,3 @@ def _speaks(limit: Limit, columns: Collection[str], policy: Policy) -> bool:
     if limit.is_a.routed and policy.route is not None and policy.route.payload is not None:
         needed.add(policy.route.payload.column)
     return needed <= set(columns)
-
-
-def _plain(one: Met) -> dict[str, Any]:
-    """As JSON can say it: infinite room as the words `inf` and `-inf`."""
-    return asdict(one) | {"room": one.room if math.isfinite(one.room) else str(one.room)}
-
-
-def read_quality(folder: Path) -> tuple[tuple[Met, ...], tuple[str, ...]]:
-    """What each limit gave, and the limits that were not heard."""
-    document = json.loads((folder / DOCUMENT).read_text())
-    found = tuple(Met(one["of"], one["sentence"], one["passed"], float(one["room"])) for one in document["met"])
-    return found, tuple(document["silent"])

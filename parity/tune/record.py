@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 from compile.recipe import Recipe
 from parity.tune.trial import Met, Trial
 
-DOCUMENT = "trials.json"
+DOCUMENT, QUALITY = "trials.json", "quality.json"
 
 
 @dataclass(slots=True)
@@ -64,6 +64,17 @@ def open_record(place: Path, inputs: Mapping[str, str]) -> Record:
         return Record(place, inputs)
 
 
+def write_quality(folder: Path, found: Iterable[Met], silent: Iterable[str]) -> None:
+    """What each limit gave of one candidate, and the limits that were not heard, from the process that judged it."""
+    document = {"met": [_met_document(one) for one in found], "silent": list(silent)}
+    (folder / QUALITY).write_text(json.dumps(document, allow_nan=False))
+
+
+def read_quality(folder: Path) -> tuple[tuple[Met, ...], tuple[str, ...]]:
+    document = json.loads((folder / QUALITY).read_text())
+    return tuple(_met(one) for one in document["met"]), tuple(document["silent"])
+
+
 def write_whole(path: Path, text: str) -> None:
     """The text under its name all at once: a crash leaves the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,15 +85,22 @@ def write_whole(path: Path, text: str) -> None:
 
 def document_of(trial: Trial) -> dict[str, Any]:
     """A trial as plain JSON values, with what follows from them for people to read."""
-    document = asdict(trial) | {"passes": trial.passes, "reason": trial.reason}
-    for one in document["met"]:
-        one["room"] = one["room"] if math.isfinite(one["room"]) else str(one["room"])
-    return document
+    found = [_met_document(one) for one in trial.met]
+    return asdict(trial) | {"met": found, "passes": trial.passes, "reason": trial.reason}
+
+
+def _met_document(one: Met) -> dict[str, Any]:
+    """As JSON can say it: infinite room as the words `inf` and `-inf`."""
+    return asdict(one) | {"room": one.room if math.isfinite(one.room) else str(one.room)}
+
+
+def _met(document: Mapping[str, Any]) -> Met:
+    return Met(document["of"], document["sentence"], document["passed"], float(document["room"]))
 
 
 def _trial(document: Mapping[str, Any]) -> Trial:
     recipe = Recipe(**(document["recipe"] | {"keep_float": tuple(document["recipe"]["keep_float"])}))
-    found = tuple(Met(o["of"], o["sentence"], o["passed"], float(o["room"])) for o in document["met"])
+    found = tuple(_met(one) for one in document["met"])
     ratio = None if document["ratio"] is None else tuple(document["ratio"])
     plain = {name: document[name] for name in ("number", "took_s", "failed", "share", "graph")}
     return Trial(recipe=recipe, met=found, ratio=ratio, **plain)

@@ -2,7 +2,8 @@
 
 In: a starting recipe, the choices that mean something for this model, a way to try a recipe and a way to rank layers.
 Out: nothing: who tries remembers. Pure: neither clock, disk nor process; time runs out by what `tried` raises. The rule: what
-costs no speed comes first; layers go back to float only when nothing else passes, the worst first, as few as possible.
+usually helps and costs no speed comes first; layers go back to float where that does not pass, the worst first, as few as
+possible.
 """
 
 from __future__ import annotations
@@ -31,25 +32,36 @@ class Choices:
 
 
 def search(base: Recipe, choices: Choices, tried: Tried, ranked: Ranked) -> None:
-    """Try the base, single changes of it and what is best of them together; then restore layers where none passes."""
-    plain = [tried(base), *(tried(recipe) for recipe in changes(base, choices))]
+    """Try what usually helps and restore layers where it does not; then what seldom helps, and all of it together."""
+    plain = [tried(base), *(tried(recipe) for recipe in usual(base, choices))]
+    restore(plain, 1, tried, ranked)
+    plain += [tried(recipe) for recipe in seldom(base, choices)]
     plain.append(tried(together(base, plain)))
+    restore(plain, STARTS, tried, ranked)
+
+
+def restore(plain: Sequence[Trial], starts: int, tried: Tried, ranked: Ranked) -> None:
+    """Layers back to float, from so many of the nearest recipes; nothing where a plain one passes."""
     if any(trial.passes for trial in plain):
         return
-    for start in nearest_first(plain)[:STARTS]:
+    for start in nearest_first(plain)[:starts]:
         layers = [name for name in ranked(start) if name not in start.recipe.keep_float]
         found = fewest(start.recipe, layers, tried)
         if found is not None:
             thinned(start.recipe, found, tried)
 
 
-def changes(base: Recipe, choices: Choices) -> Iterator[Recipe]:
-    """Every recipe that differs from the base in one choice."""
+def usual(base: Recipe, choices: Choices) -> Iterator[Recipe]:
+    """Recipes that differ from the base in one choice which often decides."""
     if choices.smoothing:
         for alpha in SMOOTHINGS:
             if alpha != base.smoothing:
                 yield replace(base, smoothing=alpha)
     yield replace(base, algorithm="kl" if base.algorithm == "minmax" else "minmax")
+
+
+def seldom(base: Recipe, choices: Choices) -> Iterator[Recipe]:
+    """Recipes that differ from the base in one choice which seldom helps, and sometimes does."""
     yield replace(base, granularity="per_tensor" if base.granularity == "per_channel" else "per_channel")
     if choices.embeddings:
         yield replace(base, embeddings=not base.embeddings)

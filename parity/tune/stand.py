@@ -23,8 +23,7 @@ from compile.recipe import Recipe
 from compile.share import compiled_share
 from parity.limit import Limit
 from parity.policy import Policy
-from parity.tune.quality import read_quality
-from parity.tune.record import Record
+from parity.tune.record import Record, read_quality
 from parity.tune.rows import Rows
 from parity.tune.trial import Met, Trial, best, described, met
 from parity.tune.written import options_of
