@@ -8,9 +8,8 @@ from compile.errors import FAILED, INTERRUPTED, PASSED
 from parity.report import complaints
 from parity.tune import station
 from parity.tune.record import document_of
-from parity.tune.stand import gave
 from parity.tune.station import Tuned
-from parity.tune.trial import described
+from parity.tune.trial import described, gave
 from parity.tune.written import quantize_block
 
 

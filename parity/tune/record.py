@@ -22,12 +22,14 @@ DOCUMENT, QUALITY = "trials.json", "quality.json"
 
 @dataclass(slots=True)
 class Record:
-    """Trials from the same inputs in the order they were made. `rankings`: layers, the most damaging first, by graph."""
+    """Trials from the same inputs in the order they were made. `rankings`: layers, the most damaging first, by graph; `read`:
+    files of the project that the user's code behind the trials was or opened, with their digests."""
 
     place: Path
     inputs: Mapping[str, str]
     trials: list[Trial] = field(default_factory=list)
     rankings: dict[str, list[str]] = field(default_factory=dict)
+    read: dict[str, str] = field(default_factory=dict)
     dropped: tuple[str, ...] = ()
     """What is no longer as it was when the trials were made that lay here, and were not taken up."""
 

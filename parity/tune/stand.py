@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from parity.limit import Limit
 from parity.policy import Policy
 from parity.tune.record import Record, read_quality
 from parity.tune.rows import Rows
-from parity.tune.trial import Met, Trial, best, described, met
+from parity.tune.trial import Met, Trial, best, described, gave, met
 from parity.tune.written import options_of
 from parity.verdict import Finding, Measured, decide
 
@@ -87,8 +88,12 @@ class Stand:
                 "graph": str(self.place(trial) / GRAPH_FILE),
                 "calibration": str(self.rows.calibration),
             }
-            made = self._child(place, "parity.damage:rank", arguments)
-            layers = json.loads((made / "ranking.json").read_text())["layers"]
+            try:
+                made = self._child(place, "parity.damage:rank", arguments)
+                layers = json.loads((made / "ranking.json").read_text())["layers"]
+            except ToolchainError as error:
+                self._say("ranking", f"cannot be had: {str(error).splitlines()[0]}")
+                layers = []
             self.record.rankings[trial.graph] = [layer["module"] for layer in layers if layer["sqnr_gain_db"] > 0]
             self.record.save()
         return self.record.rankings[trial.graph]
@@ -121,8 +126,6 @@ class Stand:
         except Unavailable:
             raise
         except ToolchainError as error:
-            if self.left_s <= 0:
-                raise TimeOver from error
             trial = Trial(number, recipe, 0.0, failed=str(error).splitlines()[0])
         return replace(trial, took_s=time.monotonic() - start)
 
@@ -194,14 +197,28 @@ class Stand:
         """One verb of the target's worker, on the tuning rows, ended when the minutes are."""
         bounded = target.model_copy(update={"limits": self._limits(target.limits)})
         job = toolchain.job_document(self.line, target, batches=self.rows.tuning / "batches", **at)
-        return toolchain.run_worker(
-            self.line, bounded, place, job, verb, f"{self.line.model}: tune/{place.name}", alone=alone
-        )
+        with self._in_time():
+            return toolchain.run_worker(
+                self.line, bounded, place, job, verb, f"{self.line.model}: tune/{place.name}", alone=alone
+            )
 
     def _child(self, place: Path, function: str, arguments: Mapping[str, object]) -> Path:
         shutil.rmtree(place / "made", ignore_errors=True)
         what = f"{self.line.model}: tune/{place.name}"
-        return self.line.child(place, what, function, arguments, self._limits(OWN_LIMITS))[0]
+        with self._in_time():
+            made, read = self.line.child(place, what, function, arguments, self._limits(OWN_LIMITS))
+        self.record.read |= read
+        return made
+
+    @contextmanager
+    def _in_time(self) -> Iterator[None]:
+        """What fails when the minutes are over has failed of that."""
+        try:
+            yield
+        except ToolchainError as error:
+            if self.bounded and self.left_s <= 0:
+                raise TimeOver from error
+            raise
 
     def _limits(self, limits: LimitsConfig) -> LimitsConfig:
         if not self.bounded:
@@ -234,10 +251,3 @@ def _met(limit: Limit, measured: Measured) -> Met:
             "latency ratio", "float", status, limit.sense, limit.threshold, measured, sentence, limit.metric, limit.why
         )
     )
-
-
-def gave(trial: Trial) -> str:
-    """What came of a trial, in a sentence."""
-    if trial.passes and trial.ratio is not None:
-        return f"passes, {trial.ratio[0]:.2f} × float's time"
-    return f"misses: {str(trial.reason).partition('; about ')[0]}"

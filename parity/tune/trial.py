@@ -99,6 +99,13 @@ def _rank(trial: Trial) -> tuple[bool, float]:
     return True, math.inf if trial.failed or trial.worst is None else -trial.worst.room
 
 
+def gave(trial: Trial) -> str:
+    """What came of a trial, in a sentence."""
+    if trial.passes:
+        return "passes" if trial.ratio is None else f"passes, {trial.ratio[0]:.2f} × float's time"
+    return f"misses: {str(trial.reason).partition('; about ')[0]}"
+
+
 def described(recipe: Recipe, base: Recipe | None = None) -> str:
     """A recipe in a few words: all of it, or what it changes of another."""
     parts = [
