@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from compile.digest import of_file
 from compile.recipe import Recipe
 from parity.tune.trial import Met, Trial
 
@@ -49,21 +50,29 @@ class Record:
             "inputs": dict(self.inputs),
             "trials": [document_of(t) for t in self.trials],
             "rankings": self.rankings,
+            "read": self.read,
         }
         write_whole(self.place / DOCUMENT, json.dumps(document, indent=1, allow_nan=False))
 
 
-def open_record(place: Path, inputs: Mapping[str, str]) -> Record:
+def open_record(place: Path, inputs: Mapping[str, str], root: Path) -> Record:
     """What lies in a folder, if it was made from these inputs; else an empty record that says what changed."""
     try:
         found = json.loads((place / DOCUMENT).read_text())
         before: dict[str, str] = found["inputs"]
         changed = [name for name in {**before, **inputs} if before.get(name) != inputs.get(name)]
+        changed += [name for name, was in found["read"].items() if _digest(root / name) != was]
         if changed:
             return Record(place, inputs, dropped=tuple(changed))
-        return Record(place, inputs, [_trial(one) for one in found["trials"]], dict(found["rankings"]))
+        return Record(
+            place, inputs, [_trial(one) for one in found["trials"]], dict(found["rankings"]), dict(found["read"])
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return Record(place, inputs)
+
+
+def _digest(path: Path) -> str | None:
+    return of_file(path) if path.is_file() else None
 
 
 def write_quality(folder: Path, found: Iterable[Met], silent: Iterable[str]) -> None:

@@ -68,11 +68,15 @@ def tune(line: Line, name: str, minutes: float, *, in_place: bool = False) -> Tu
     tuned = Tuned(name, stand.rows.said, stand.record.trials, ended, stand.silent, stand.record.dropped, found)
     if found is None or not found.passes:
         return tuned
-    if ended != INTERRUPTED:
+    if ended == INTERRUPTED:
+        return replace(tuned, adopted=adopt(line, name, target, found, in_place=in_place))
+    try:
         found = _fastest(stand)
-    adopted = adopt(line, name, target, found, in_place=in_place)
-    tuned = replace(tuned, best=found, adopted=adopted)
-    return tuned if ended == INTERRUPTED else replace(tuned, verdict=_judged(line, adopted))
+        tuned = replace(tuned, best=found, adopted=(adopted := adopt(line, name, target, found, in_place=in_place)))
+        return replace(tuned, verdict=_judged(line, adopted))
+    except KeyboardInterrupt:
+        adopted = adopt(line, name, target, found, in_place=in_place)
+        return replace(tuned, ended=INTERRUPTED, best=found, adopted=adopted)
 
 
 INTERRUPTED = "interrupted"
@@ -102,10 +106,11 @@ def _stand(line: Line, name: str, target: TargetFile, deadline: float) -> Stand:
         "quantize in the config": line.config.quantize.digest,
         "policy": policy.digest,
         "task in the config": line.config.task.digest,
+        "postprocess": str(line.config.task.postprocess),
         "baseline in the config": ", ".join(line.config.baseline),
         "lockstep's own code": own_code("compile", "parity"),
     }
-    record = open_record(line.out / "targets" / name / "tune", inputs)
+    record = open_record(line.out / "targets" / name / "tune", inputs, line.project.root)
     fetched = None if brought is None else brought.folder
     graph, artifact = floats.folder / GRAPH_FILE, twin.folder / "artifact"
     stand = Stand(line, name, target, policy, found, record, graph, fetched, artifact, None, deadline)

@@ -12,6 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from compile.digest import of_file
 from compile.recipe import Recipe
 from parity.tune.record import open_record
 from parity.tune.search import Choices, fewest, kept, search, seldom, thinned, usual
@@ -138,20 +139,30 @@ def test_a_broken_law_leaves_no_room() -> None:
 
 
 def test_a_record_gives_back_what_was_put_and_nothing_of_other_inputs(tmp_path: Path) -> None:
-    record = open_record(tmp_path, {"weights": "a"})
+    record = open_record(tmp_path, {"weights": "a"}, tmp_path)
     record.add(trial(1, kept(BASE, ["x"]), -math.inf))
     record.add(Trial(2, BASE, 2.0, failed="it crashed"))
     record.rankings["g1"] = ["x", "y"]
     record.save()
-    again = open_record(tmp_path, {"weights": "a"})
+    again = open_record(tmp_path, {"weights": "a"}, tmp_path)
     assert (again.trials, again.rankings) == (record.trials, record.rankings)
-    other = open_record(tmp_path, {"weights": "b"})
+    other = open_record(tmp_path, {"weights": "b"}, tmp_path)
     assert (other.trials, other.dropped) == ([], ("weights",))
+
+
+def test_trials_behind_which_other_user_code_stood_are_not_taken_up(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("threshold = 1")
+    record = open_record(tmp_path / "tune", {}, tmp_path)
+    record.read["mine.py"] = of_file(tmp_path / "mine.py")
+    record.add(trial(1, BASE, 0.5))
+    assert open_record(tmp_path / "tune", {}, tmp_path).trials == record.trials
+    (tmp_path / "mine.py").write_text("threshold = 2")
+    assert open_record(tmp_path / "tune", {}, tmp_path).dropped == ("mine.py",)
 
 
 def test_a_damaged_record_is_begun_anew(tmp_path: Path) -> None:
     (tmp_path / "trials.json").write_text('{"inputs": {}, "tri')
-    assert open_record(tmp_path, {}).trials == []
+    assert open_record(tmp_path, {}, tmp_path).trials == []
 
 
 CONFIG = """\
