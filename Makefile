@@ -59,6 +59,7 @@ ui: $(READY)  ## the MLflow UI on the embedded registry, on http://127.0.0.1:500
 
 bench: $(READY)  ## measure the speed and size bars side by side (docs/bench.md)
 	$(BIN)/python -m bench
+	$(BIN)/python -m bench.tuning
 
 clean:  ## remove out/ and caches; the registry and .venv stay
 	rm -rf out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

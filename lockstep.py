@@ -189,6 +189,24 @@ def selftest(model: str, target: str, seeds: int, as_json: bool) -> int:
 
 @cli.command()
 @click.argument("model")
+@click.argument("target")
+@click.option("--minutes", default=5.0, type=click.FloatRange(0, min_open=True), help="Search this long (5).")
+@click.option("--in-place", is_flag=True, help="Edit MODEL's own config instead of writing MODEL-tuned.")
+@json_option
+def tune(model: str, target: str, minutes: float, in_place: bool, as_json: bool) -> int:
+    """Find the fastest recipe for TARGET that passes MODEL's policy, on rows that the suite does not have."""
+    from parity.tune.account import code, document, printed
+    from parity.tune.station import tune as look
+
+    def go(line: Line) -> Answer:
+        found = look(line, target, minutes, in_place=in_place)
+        return lambda: _say(as_json, document(found), printed(model, found)) or code(found)
+
+    return _with_line(model, None, as_json, go)
+
+
+@cli.command()
+@click.argument("model")
 @click.option("--flips", default=0.005, type=click.FloatRange(0, 0.5), help="Share of answers an equal model changes.")
 @json_option
 def plan(model: str, flips: float, as_json: bool) -> int:

@@ -115,6 +115,7 @@ class QuantizeConfig(Strict):
     algorithm: Literal["minmax", "kl"] = "minmax"
     smoothing: float | None = Field(default=0.75, ge=0, le=1)
     embeddings: bool = True
+    granularity: Literal["per_channel", "per_tensor"] = "per_channel"
     keep_float: tuple[str, ...] = ()
 
 
@@ -145,6 +146,7 @@ class ModelFile(Strict):
     suite: DataConfig
     calibration: DataConfig | None = None
     pool: DataConfig | None = None
+    tuning: DataConfig | None = None
     quantize: QuantizeConfig = QuantizeConfig()
     task: TaskConfig
     policy: Name = "default"
@@ -166,8 +168,9 @@ class ModelFile(Strict):
         return self
 
     def data(self, part: str) -> DataConfig | None:
-        """Where the rows of the suite, the calibration or the pool come from."""
-        return {"suite": self.suite, "calibration": self.calibration, "pool": self.pool}[part]
+        """Where the rows of the suite, the calibration, the pool or the tuning come from."""
+        parts = {"suite": self.suite, "calibration": self.calibration, "pool": self.pool, "tuning": self.tuning}
+        return parts[part]
 
     @property
     def uses(self) -> tuple[TargetUse, ...]:

@@ -7,12 +7,13 @@ it is integer in the graph, and the name of the quantizer that made it so.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from compile import coverage, graph
-from compile.config import Dialect, ModelFile, load_model
+from compile.config import Dialect, ModelFile, QuantizeConfig, load_model
 from compile.dataset import batches_of
 from compile.kept import Batch
 from compile.project import GRAPH_FILE, Project
@@ -30,15 +31,14 @@ def derive(
     float_graph: str,
     fetched: str | None,
     calibration: str | None,
-    keep_float: Sequence[str] | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> None:
-    """The step behind `graphs/<dialect>` for every dialect but float32; `keep_float` in place of the config's."""
+    """The step behind `graphs/<dialect>` for every dialect but float32; `options` in place of the config's `quantize`."""
     import onnx
 
     config = load_model(project, model)
-    if keep_float is not None:
-        chosen = config.quantize.model_copy(update={"keep_float": tuple(keep_float)})
-        config = config.model_copy(update={"quantize": chosen})
+    if options is not None:
+        config = config.model_copy(update={"quantize": QuantizeConfig.model_validate(options)})
     floats = onnx.load(float_graph)
     if dialect == "float16":
         onnx.save(graph.to_float16(floats), made / GRAPH_FILE)
@@ -71,7 +71,7 @@ def recipe(config: ModelFile, dialect: Dialect) -> Recipe:
     assert dialect in ("uint8-asymmetric", "int8-symmetric")
     chosen = config.quantize
     tables = chosen.embeddings and dialect == "uint8-asymmetric"  # TensorRT takes no integer constant before a Gather
-    return Recipe(dialect, chosen.algorithm, chosen.smoothing, tables, chosen.keep_float)
+    return Recipe(dialect, chosen.algorithm, chosen.smoothing, tables, chosen.keep_float, chosen.granularity)
 
 
 def _feeds(source: Source, config: ModelFile, calibration: Path) -> list[Batch]:

@@ -34,11 +34,15 @@ OWN_LIMITS = LimitsConfig(time_s=3600, memory_gib=64)
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something a person may want to see: who (a target, or the model itself), what, and whether it ran."""
+    """Something a person may want to see: who (a target, or the model itself), what, and whether it ran.
+
+    `until`: by `time.monotonic`, when what goes on ends by itself.
+    """
 
     who: str
     what: str
     ran: bool
+    until: float | None = None
 
 
 Notify = Callable[[Event], None]
@@ -88,13 +92,18 @@ class Line:
         return self.keep(step, who, lambda folder, what: self.child(folder, what, function, arguments))
 
     def child(
-        self, folder: Path, what: str, function: str, arguments: Mapping[str, object]
+        self,
+        folder: Path,
+        what: str,
+        function: str,
+        arguments: Mapping[str, object],
+        limits: LimitsConfig = OWN_LIMITS,
     ) -> tuple[Path, dict[str, str]]:
         """`module:function` in a process of its own: the folder that it filled, and the user's files that it read."""
         request = {"root": str(self.project.root), "step": function, "arguments": dict(arguments)}
         (folder / "request.json").write_text(json.dumps(request))
         command = [sys.executable, "-m", "compile.child", str(folder)]
-        self.jobs.run(command, folder=folder, limits=OWN_LIMITS, what=what, env={"PYTHONPATH": _packages()})
+        self.jobs.run(command, folder=folder, limits=limits, what=what, env={"PYTHONPATH": _packages()})
         return folder / "made", _report(folder, what)
 
     def keep(self, step: Step, who: str, run: Callable[[Path, str], tuple[Path, dict[str, str]]]) -> Record:

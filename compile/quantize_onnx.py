@@ -89,7 +89,7 @@ def options(graph: onnx.ModelProto, recipe: Recipe) -> dict[str, Any]:
     return {
         "quant_format": QuantFormat.QDQ,
         "op_types_to_quantize": [*LAYERS, *(BETWEEN_CONVOLUTIONS if convolves else ())],
-        "per_channel": True,
+        "per_channel": recipe.granularity == "per_channel",
         "activation_type": QuantType.QInt8 if symmetric else QuantType.QUInt8,
         "weight_type": QuantType.QInt8,
         "nodes_to_exclude": kept_float(graph, recipe.keep_float),

@@ -96,7 +96,7 @@ def vendor_config(traced: torch.fx.GraphModule, recipe: Recipe) -> Any:
         act_dtype="int8" if symmetric else "uint8",
         act_sym=symmetric,
         act_algo=recipe.algorithm,
-        w_granularity="per_channel",
+        w_granularity=recipe.granularity,
     )
     for name in module_names(traced):
         if any(fnmatchcase(name, pattern) for pattern in recipe.keep_float):

@@ -28,8 +28,15 @@ def shown(quiet: bool) -> Iterator[Notify]:
 
 def _plain(event: Event) -> None:
     if event.ran:
-        sys.stderr.write(f"{event.who}: {_said(event)}\n")  # one write: targets report side by side
+        left = "" if event.until is None else f" ({clock(event.until - time.monotonic())} left)"
+        sys.stderr.write(f"{event.who}: {_said(event)}{left}\n")  # one write: targets report side by side
         sys.stderr.flush()
+
+
+def clock(seconds: float) -> str:
+    """Seconds as minutes and seconds, `3:07`; none left is `0:00`."""
+    whole = max(0, round(seconds))
+    return f"{whole // 60}:{whole % 60:02d}"
 
 
 def _said(event: Event) -> str:
@@ -42,20 +49,21 @@ def _live() -> Iterator[Notify]:
     from rich.console import Console
     from rich.live import Live
 
-    rows: dict[str, tuple[str, float]] = {}
+    rows: dict[str, tuple[str, float, float | None]] = {}
 
     def draw() -> Table:
         from rich.table import Table
 
         drawn = Table(box=None, show_header=False, pad_edge=False)
-        for who, (what, since) in rows.items():
-            drawn.add_row(who, what, f"{time.monotonic() - since:.0f} s")
+        now = time.monotonic()
+        for who, (what, since, until) in rows.items():
+            drawn.add_row(who, what, f"{now - since:.0f} s" if until is None else f"{clock(until - now)} left")
         return drawn
 
     with Live(get_renderable=draw, console=Console(stderr=True), refresh_per_second=4, transient=True):
 
         def notify(event: Event) -> None:
             if event.ran:
-                rows[event.who] = (_said(event), time.monotonic())
+                rows[event.who] = (_said(event), time.monotonic(), event.until)
 
         yield notify

@@ -144,13 +144,14 @@ class Climber:
     def quantized(self, keep_float: list[str], place: Path) -> Path:
         """The target's graph with these modules kept in float, quantized afresh."""
         line, fetched = self.line, build.fetched(self.line)
+        chosen = line.config.quantize
         arguments = {
             "model": line.model,
             "dialect": self.target.dialect,
             "float_graph": str(build.float_graph(line).folder / GRAPH_FILE),
             "fetched": None if fetched is None else str(fetched.folder),
             "calibration": str(build.data(line, "calibration").folder),
-            "keep_float": [*line.config.quantize.keep_float, *keep_float],
+            "options": chosen.model_dump(mode="json") | {"keep_float": [*chosen.keep_float, *keep_float]},
         }
         place.mkdir(parents=True)
         made, _ = line.child(place, self.what, "compile.dialect:derive", arguments)

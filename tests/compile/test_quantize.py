@@ -248,6 +248,19 @@ def test_layers_kept_float_are_float_and_no_others() -> None:
         assert {layer.source_module for layer in counted.layers if layer.integer} == {"stem.0", "depthwise.0"}
 
 
+@pytest.mark.parametrize(("granularity", "scales"), [("per_channel", 8), ("per_tensor", 1)])
+def test_granularity_gives_weights_a_scale_for_each_channel_or_one(granularity: str, scales: int) -> None:
+    module, floats = residual()
+    recipe = Recipe("uint8-asymmetric", granularity=granularity)
+    for source in (module, None):
+        graph, _ = quantize(source, floats, IMAGES, images(), recipe)
+        assert of_qdq_graph(graph, {"batch": 1}).share == 1.0
+        stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.graph.initializer}
+        made_by = {node.output[0]: node for node in graph.graph.node}
+        stem = next(node for node in graph.graph.node if node.op_type == "Conv")
+        assert stored[made_by[stem.input[1]].input[1]].size == scales
+
+
 @pytest.mark.parametrize("pattern", ["iner*", "head.0"])
 def test_a_pattern_that_keeps_nothing_float_is_a_typo(pattern: str) -> None:
     module, floats = residual()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, distribution
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from examples.fashion_cnn import model as fashion_cnn
 from examples.fashion_cnn import processing as fashion_processing
 from examples.sensor_anomaly import model as sensor_anomaly
 from examples.sensor_anomaly import processing as sensor_processing
+from examples.text_search import model as text_search
+from examples.text_search import processing as text_processing
 from examples.voice_activity import model as voice_activity
 from examples.voice_activity import pool as voice_pool
 from examples.voice_activity import processing as voice_processing
@@ -28,9 +31,10 @@ BUILDERS: dict[str, Callable[[], nn.Module]] = {
     "fashion_cnn": fashion_cnn.build,
     "voice_activity": voice_activity.build,
     "sensor_anomaly": sensor_anomaly.build,
+    "text_search": text_search.build,
 }
-INPUT = {"fashion_cnn": "image", "voice_activity": "audio", "sensor_anomaly": "features"}
-PARAMETERS = {"fashion_cnn": 257_322, "voice_activity": 309_633, "sensor_anomaly": 1_676}
+INPUT = {"fashion_cnn": "image", "voice_activity": "audio", "sensor_anomaly": "features", "text_search": "words"}
+PARAMETERS = {"fashion_cnn": 257_322, "voice_activity": 309_633, "sensor_anomaly": 1_676, "text_search": 633_344}
 names = pytest.mark.parametrize("name", BUILDERS)
 
 
@@ -57,6 +61,8 @@ def example_inputs(name: str, batch: int) -> tuple[Tensor, ...]:
         return (torch.from_numpy(fashion_processing.preprocess(rows)["image"]),)
     if name == "sensor_anomaly":
         return (torch.from_numpy(rows["features"]),)
+    if name == "text_search":
+        return tuple(torch.from_numpy(array) for array in text_processing.preprocess(rows).values())
     audio = torch.from_numpy(voice_processing.preprocess(rows)["audio"])
     return audio, audio[:, :64].flip(1), torch.linspace(-1, 1, 2 * batch * 128).reshape(2, batch, 128)
 
@@ -106,6 +112,7 @@ def test_weights_without_one_tensor_are_refused(name: str) -> None:
         ("fashion_cnn", np.uint8, (28, 28), 2_000),
         ("voice_activity", np.int16, (512,), 8_000),
         ("sensor_anomaly", np.float32, (9,), 4_000),
+        ("text_search", np.uint16, (48,), 1_500),
     ],
 )
 def test_slices_have_the_columns_and_shapes_of_the_readme(
@@ -134,9 +141,9 @@ def test_one_planted_row_is_found() -> None:
     assert shared_rows(suite, np.concatenate([calibration, suite[7:8]])) == 1
 
 
-def test_the_three_folders_together_are_below_13_mb() -> None:
+def test_the_folders_together_are_below_16_mb() -> None:
     files = [file for name in BUILDERS for file in (EXAMPLES / name).iterdir() if file.is_file()]
-    assert sum(file.stat().st_size for file in files) < 13_000_000
+    assert sum(file.stat().st_size for file in files) < 16_000_000
 
 
 @names
@@ -315,6 +322,28 @@ def test_the_voice_pool_is_of_the_suites_kind_and_of_other_recordings(monkeypatc
     for column in ("noise", "snr_db"):
         assert set(found[column]) == set(suite[column])
     assert (found["labels"].reshape(32, -1).max(axis=1) == 1).all()
+
+
+def test_text_search_slices_share_no_text_and_have_outlier_channels() -> None:
+    slices = [load_slice("text_search", which)["words"] for which in ("suite", "tuning", "calibration")]
+    assert all(shared_rows(one, other) == 0 for one, other in combinations(slices, 2))
+    assert len(slices[1]) >= 0.98 * len(slices[0])
+    norms = [m for m in load_model("text_search").modules() if isinstance(m, nn.LayerNorm)]
+    for norm in norms[:-1]:
+        gains = norm.weight.detach().abs()
+        assert gains[list(text_search.OUTLIER_CHANNELS)].min() > 4 * gains.median()
+
+
+@torch.inference_mode()
+def test_text_search_finds_the_subject_as_often_as_its_readme_says() -> None:
+    suite, model = load_slice("text_search", "suite"), load_model("text_search")
+    inputs = text_processing.preprocess({"words": suite["words"]})
+    embedded = model(*(torch.from_numpy(array) for array in inputs.values())).numpy()
+    cosines = embedded @ embedded.T
+    np.fill_diagonal(cosines, -1)
+    found = (suite["labels"][cosines.argmax(1)] == suite["labels"]).mean()
+    assert f"{found:.1%}".replace("%", " %") in (EXAMPLES / "text_search" / "README.md").read_text()
+    assert found > 4 / 20  # four times what chance gives with twenty even subjects
 
 
 def test_speech_is_found_where_a_tone_was_placed() -> None:

@@ -18,6 +18,7 @@ VERBS = (
     "publish",
     "artifacts",
     "plan",
+    "tune",
     "promote",
     "pull",
     "verify",

@@ -1,0 +1,190 @@
+"""`python -m bench.tuning`: what `lockstep tune` finds beside what NNCF's accuracy control finds, in one run.
+
+Both start from the shipped encoder's float graph, calibrate on its calibration rows, and choose on its tuning rows by the same
+figure: the share of the ten nearest neighbours that stay. Both are then timed in interleaved rounds, and asked on the suite,
+which neither has seen. Writes `bench/tuning.json`. A bench reports; it judges no release.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench import measure, runtimes
+from bench.measure import Estimate
+from bench.runtimes import Batch
+from compile.dataset import batches_of
+from compile.quiet import quiet
+from parity.answers import nearest
+
+ROOT = Path(__file__).parents[1]
+MODEL, TARGET, OUTPUT = "text-search", "edge-x86-openvino", "embedding"
+LEAST_OVERLAP, NEIGHBOURS, ROUNDS, TYPICAL_BATCH = 0.95, 10, 60, 8
+"""The limit of `configs/policies/search.yaml`; the batch that the model's config calls typical."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What one tool found: how long it looked, its overlap on the rows it chose by and on the suite, its time over float's."""
+
+    searched_s: float
+    chosen_by: float
+    suite: Estimate
+    over_float: Estimate
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.tuning", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=5, help="for lockstep's search (default %(default)s)")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="interleaved rounds (default %(default)s)")
+    arguments = parser.parse_args()
+    shutil.rmtree(ROOT / "out" / MODEL / "targets" / TARGET / "tune", ignore_errors=True)  # a search from nothing
+    start = time.perf_counter()
+    tuned = tune(arguments.minutes)
+    searched = {"lockstep": time.perf_counter() - start}
+    out = ROOT / "out" / MODEL
+    rows = {part: list(batches_of(out / part)) for part in ("calibration", "tuning", "suite")}
+    graph = out / "graphs" / "float32" / "graph.onnx"
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        rival = accuracy_control(graph, rows["calibration"], rows["tuning"], Path(folder) / "nncf.xml")
+        searched["NNCF accuracy control"] = time.perf_counter() - start
+        paths = {"float": graph, "lockstep": artifact(tuned["config"]), "NNCF accuracy control": rival}
+        report(contest(paths, rows, searched, rounds=arguments.rounds), tuned)
+
+
+def tune(minutes: float) -> dict[str, Any]:
+    """What `lockstep tune --json` says."""
+    command = [sys.executable, "-m", "lockstep", "tune", MODEL, TARGET, "--minutes", str(minutes), "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    found: dict[str, Any] = json.loads(done.stdout)
+    if not found.get("config"):
+        sys.exit(f"lockstep tune found nothing that passes: {found.get('error') or found['best']['reason']}")
+    return found
+
+
+def artifact(config: Mapping[str, str]) -> Path:
+    """The bytes that the tuned config's verdict speaks of."""
+    return ROOT / "out" / config["model"] / "targets" / config["target"] / "build" / "artifact" / "model.xml"
+
+
+def accuracy_control(graph: Path, calibration: Sequence[Batch], judging: Sequence[Batch], written: Path) -> Path:
+    """NNCF's search, as its documentation sets it for transformers; its own figure may fall to the policy's limit."""
+    import nncf
+    import openvino
+
+    model = openvino.Core().read_model(graph)
+    truth = answers(runtimes.on_openvino(graph), judging)
+    wanted = nearest(truth, truth, NEIGHBOURS)
+
+    def validate(compiled: openvino.CompiledModel, items: Iterable[Batch]) -> tuple[float, list[float]]:
+        """The mean overlap with float, and the overlap of every item (its ranking takes subsets of them)."""
+        found = np.concatenate([compiled(dict(item), share_outputs=False)[0] for item in items])
+        chosen = [row_of[key] for item in items for key in keys(item)]
+        shared = overlaps(found, truth, wanted, np.array(chosen))
+        return float(shared.mean()), shared.tolist()
+
+    single = [
+        {name: array[i : i + 1] for name, array in b.items()} for b in judging for i in range(len(b["input_ids"]))
+    ]
+    row_of = {key: row for row, item in enumerate(single) for key in keys(item)}
+    with quiet():
+        start, _ = validate(
+            openvino.Core().compile_model(model, "CPU"), single
+        )  # as NNCF itself compiles: perhaps bfloat16
+        found = nncf.quantize_with_accuracy_control(
+            model,
+            nncf.Dataset(list(calibration)),
+            nncf.Dataset(single),
+            validate,
+            max_drop=start - LEAST_OVERLAP,
+            drop_type=nncf.DropType.ABSOLUTE,
+            model_type=nncf.ModelType.TRANSFORMER,
+            subset_size=len(calibration),
+        )
+    openvino.save_model(found, written, compress_to_fp16=False)
+    return written
+
+
+def keys(item: Batch) -> list[bytes]:
+    return [row.tobytes() for row in item["input_ids"]]
+
+
+def answers(run: runtimes.Run, batches: Sequence[Batch]) -> np.ndarray:
+    """The embeddings of all rows."""
+    found: np.ndarray = np.concatenate([run(batch) for batch in batches])
+    return found
+
+
+def overlaps(found: np.ndarray, gallery: np.ndarray, wanted: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Row by row, the share of the neighbours wanted that are found, among all other rows of the float gallery."""
+    items = gallery / np.linalg.norm(gallery, axis=1, keepdims=True)
+    cosines = (found / np.linalg.norm(found, axis=1, keepdims=True)) @ items.T
+    cosines[np.arange(len(rows)), rows] = -np.inf
+    near = np.argsort(-cosines, axis=1)[:, :NEIGHBOURS]
+    shared: np.ndarray = np.array([len(np.intersect1d(a, b)) for a, b in zip(near, wanted[rows], strict=True)])
+    return shared / NEIGHBOURS
+
+
+def contest(
+    paths: Mapping[str, Path], rows: Mapping[str, Sequence[Batch]], searched: Mapping[str, float], *, rounds: int
+) -> dict[str, Any]:
+    """Both beside float and beside each other: time in interleaved rounds, overlap on the rows chosen by and on the suite."""
+    runs = {name: runtimes.on_openvino(path) for name, path in paths.items()}
+    timed = {name: array[:TYPICAL_BATCH] for name, array in rows["suite"][0].items()}
+    seconds = measure.interleaved({name: partial(run, timed) for name, run in runs.items()}, rounds=rounds)
+    shared: dict[str, dict[str, np.ndarray]] = {}
+    for part in ("tuning", "suite"):
+        truth = answers(runs["float"], rows[part])
+        wanted, order = nearest(truth, truth, NEIGHBOURS), np.arange(len(truth))
+        shared[part] = {name: overlaps(answers(runs[name], rows[part]), truth, wanted, order) for name in searched}
+    found = {
+        name: Found(
+            searched[name],
+            float(shared["tuning"][name].mean()),
+            measure.mean_of(shared["suite"][name]),
+            measure.paired_ratio(seconds[name], seconds["float"]),
+        )
+        for name in searched
+    }
+    ours, theirs = searched
+    return {
+        "found": found,
+        "time over NNCF's": measure.paired_ratio(seconds[ours], seconds[theirs]),
+        "overlap less NNCF's": measure.paired_difference(shared["suite"][ours], shared["suite"][theirs]),
+    }
+
+
+def report(contested: dict[str, Any], tuned: Mapping[str, Any]) -> None:
+    """Print what was found, and keep it."""
+    for name, found in contested["found"].items():
+        print(
+            f"{name:<22} searched {found.searched_s:4.0f} s, overlap {found.chosen_by:.4f} on the rows it chose by, "
+            f"{said(found.suite)} on the suite, {said(found.over_float)} × float's time"
+        )
+    for what in ("time over NNCF's", "overlap less NNCF's"):
+        print(f"{what}: {said(contested[what])}")
+    document = {name: asdict(found) for name, found in contested["found"].items()}
+    document |= {what: asdict(contested[what]) for what in ("time over NNCF's", "overlap less NNCF's")}
+    document |= {"recipe": tuned["best"]["recipe"], "verdict on the suite": tuned["verdict"]["status"]}
+    (ROOT / "bench" / "tuning.json").write_text(json.dumps(document, indent=1) + "\n")
+
+
+def said(estimate: Estimate) -> str:
+    return f"{estimate.value:.4f} [{estimate.low:.4f}, {estimate.high:.4f}]"
+
+
+if __name__ == "__main__":
+    main()
