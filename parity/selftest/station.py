@@ -108,7 +108,7 @@ def _run(work: Work, parts: list[Path], outcome: Outcome, seeds: int) -> tuple[P
     places = _trusted(work, planted, outcome)
     places["healthy"] = str(work.answered("healthy", batches, artifact=_artifact(outcome.built)))
     with ThreadPoolExecutor(max_workers=line.jobs.slots.count) as pool:
-        entries = [*pool.map(lambda job: job(), _jobs(work, planted, batches, graph, outcome))]
+        entries = [*pool.map(lambda job: job(), _jobs(work, planted, graph, outcome, healthy_draws(seeds)))]
     (folder / "entries.json").write_text(json.dumps(entries))
     arguments = {
         "model": line.model,
@@ -116,11 +116,20 @@ def _run(work: Work, parts: list[Path], outcome: Outcome, seeds: int) -> tuple[P
         "planted": str(folder / "entries.json"),
         "places": places,
         "parts": [str(part) for part in parts],
-        "seeds": ANSWER_SEEDS,
+        "seeds": answer_seeds(seeds),
     }
     made, read = line.child(_sub(folder, "trying"), work.what, "parity.selftest.trial:judge", arguments)
-    _add_integrity(work, made / DOCUMENT)
+    _add_integrity(work, made / DOCUMENT, answer_seeds(seeds))
     return made, read
+
+
+def answer_seeds(seeds: int) -> int:
+    """Defects of answers cost no compiling: more of each kind and size than of graphs."""
+    return max(2, ANSWER_SEEDS * seeds // SEEDS)
+
+
+def healthy_draws(seeds: int) -> int:
+    return max(16, DRAWS * seeds // SEEDS)
 
 
 def _sub(folder: Path, name: str) -> Path:
@@ -162,11 +171,11 @@ def _trusted(work: Work, planted: Path, outcome: Outcome) -> dict[str, str]:
 Job = Callable[[], dict[str, Any]]
 
 
-def _jobs(work: Work, planted: Path, batches: Path, graph: Path, outcome: Outcome) -> Iterator[Job]:
+def _jobs(work: Work, planted: Path, graph: Path, outcome: Outcome, draws: int) -> Iterator[Job]:
     """One job for each planted artifact, planted input and benign variant; each gives its entry."""
     for place, facts in enumerate(json.loads((planted / "planted.json").read_text())):
         yield partial(_planted, work, planted, outcome, Planted(**facts), f"planted-{place:04d}")
-    artifact = _artifact(outcome.built)
+    artifact, batches = _artifact(outcome.built), planted / "batches"
     variants: dict[str, Callable[[str], Path]] = {
         "nothing changed": lambda place: work.answered(place, batches, artifact=artifact),
         "built again": lambda place: work.answered(place, batches, graph=graph),
@@ -179,11 +188,11 @@ def _jobs(work: Work, planted: Path, batches: Path, graph: Path, outcome: Outcom
             continue
         if kind.startswith("batches") and any(t.batch_axis != 0 for t in work.line.config.signature.data_inputs):
             continue
-        yield partial(_variant, kind, answer)
+        yield partial(_variant, kind, answer, draws)
 
 
-def _variant(kind: str, answer: Callable[[str], Path]) -> dict[str, Any]:
-    return _entry(Planted("benign", kind, 0.0, 0), answer(f"benign {kind}"), DRAWS)
+def _variant(kind: str, answer: Callable[[str], Path], draws: int) -> dict[str, Any]:
+    return _entry(Planted("benign", kind, 0.0, 0), answer(f"benign {kind}"), draws)
 
 
 def _planted(work: Work, planted: Path, outcome: Outcome, one: Planted, place: str) -> dict[str, Any]:
@@ -210,11 +219,11 @@ def _entry(one: Planted, outputs: Path | None, draws: int = 1) -> dict[str, Any]
     return {**asdict(one), "outputs": None if outputs is None else str(outputs), "draws": draws}
 
 
-def _add_integrity(work: Work, path: Path) -> None:
+def _add_integrity(work: Work, path: Path, seeds: int) -> None:
     """Observations that are not of this artifact, this suite, or not what their run listed: digests must tell."""
     document = json.loads(path.read_text())
     for kind in INTEGRITY:
-        for seed in range(ANSWER_SEEDS):
+        for seed in range(seeds):
             folder = work.folder / "carried" / f"{kind} {seed}"
             _carried(work, folder)
             INTEGRITY[kind](folder, seed)
