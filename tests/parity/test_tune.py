@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +163,7 @@ def test_the_suite_has_no_say_in_what_is_chosen(tuned: dict[str, Any], net: Path
         np.savez(root / "mine" / "suite.npz", x=suite["x"] * np.float32(1e-4), labels=np.roll(suite["labels"], 1))
     place = root / "out" / "net" / "targets" / TARGET / "tune"
     record = json.loads((place / "trials.json").read_text())
-    record |= {"trials": [t for t in record["trials"] if not t["recipe"]["keep_float"]], "rankings": {}}
+    record |= {"trials": [*takewhile(lambda t: not t["recipe"]["keep_float"], record["trials"])], "rankings": {}}
     (place / "trials.json").write_text(json.dumps(record))
     shutil.rmtree(place / "ranking")
     done = run_in(root, "tune", "net", TARGET, "--minutes", "10", "--json")
