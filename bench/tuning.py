@@ -85,8 +85,8 @@ def accuracy_control(
 ) -> Path:
     """NNCF's search, as its documentation sets it for transformers; its own figure may fall to the policy's limit.
 
-    `smooth`: with its SmoothQuant, which is its default. Where it then puts layers back to float, they get their weights from
-    before smoothing while the inputs stay smoothed: measured, the embeddings are lost. So it is also given the other way.
+    `smooth`: with its SmoothQuant, which is its default. Measured so, once it puts layers back to float the embeddings are
+    lost (why was not looked into); it stands beside float in speed all the same. So it is also given the other way.
     """
     import nncf
     import openvino
