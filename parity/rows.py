@@ -112,7 +112,7 @@ def _reader(task: TaskConfig, reference: Observed, kept: Flags, k: int) -> Calla
 
     def near(first: int, one: Array, other: Array) -> Part:
         ours, theirs = (answers.answers(task.kind, side) for side in (one, other))
-        found = [place[gallery.nearest(side, first, k)] for side in (ours, theirs)]
+        found = [place[gallery.nearest(side, first, k)].astype(np.int32) for side in (ours, theirs)]
         return Part(found[0], found[1], of_answers(task, ours, theirs))
 
     return near
@@ -125,13 +125,13 @@ def _joined(task: TaskConfig, parts: list[Part], columns: Mapping[str, Array], k
     if task.kind == "binary_score":
         facts |= of_answers(task, told, said)
     same = _same(task, told, said, facts)
-    picked = columns["row"][kept]
+    picked, keep = columns["row"][kept], slice(None) if kept.all() else kept
     return Rows(
         task,
-        told[kept],
-        said[kept],
-        same[kept],
-        {name: values[kept] for name, values in facts.items() if name not in (LENGTH, APART)},
+        told[keep],
+        said[keep],
+        same[keep],
+        {name: values[keep] for name, values in facts.items() if name not in (LENGTH, APART)},
         {name: values[picked] for name, values in columns.items() if name not in NOT_KEPT},
         codes(columns["group"][picked]) if "group" in columns else None,
         int((~kept).sum()),
