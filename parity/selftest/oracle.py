@@ -205,7 +205,9 @@ def _slices(limit: Limit, pair: Pair) -> Held:
     rows = _rows(pair)
     smallest = round(limit.smallest / max(pair.share, 1e-9))
     for part in slices(columns_to_slice(rows), limit.by, smallest, rows.groups):
-        alike, inside = (rows.same & part.rows).astype(float), part.rows.astype(float)
+        inside = np.zeros(len(rows))
+        inside[part.rows] = 1
+        alike = inside * rows.same
         yield f"agreement in {part.name}", _distance(alike, inside, pair, limit.bound)
 
 
