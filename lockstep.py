@@ -213,8 +213,8 @@ def plan(model: str, flips: float, as_json: bool) -> int:
     """Before any run: what MODEL's suite can and cannot decide, and the rows that each limit needs."""
     from dataclasses import asdict
 
-    from parity.plan import lines
-    from parity.plan import plan as look_ahead
+    from parity.plan.account import lines
+    from parity.plan.station import plan as look_ahead
 
     def go(line: Line) -> Answer:
         found = look_ahead(line, flips)

@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from parity import outlook, statistics
+from compile.config import ModelFile, TargetFile
+from parity import statistics
 from parity.limit import Limit
-from parity.plan import Shape, chance, passes, planned
+from parity.plan import outlook
+from parity.plan.account import lines
+from parity.plan.rehearsal import Rehearsals
+from parity.plan.station import Shape, chance, passes, planned
+from parity.policy import Route
 from parity.verdict import Measured, Status, decide
 from tests.conftest import json_of, run_in
 
 WHY = "a limit for a test"
 AGREEMENT = Limit(metric="agreement", at_least=0.98, why=WHY)
 CORRECT = Limit(metric="correct", margin=0.01, why=WHY)
+ONE_OUTPUT = {"y": {"dtype": "float32", "shape": ["batch", 1]}}
+MODEL: dict[str, Any] = {
+    "source": {"onnx": "m.onnx"},
+    "inputs": {"x": {"dtype": "float32", "shape": ["batch", 2]}},
+    "suite": {"npz": "suite.npz"},
+    "targets": ["edge"],
+}
+TARGET = TargetFile.model_validate(
+    {"role": "edge", "hardware": "a CPU", "toolchain": "onnxruntime", "precision": "float32", "dialect": "float32"}
+)
 
 
 def judged(limit: Limit, d: int, gained: int, n: int) -> bool:
@@ -91,7 +107,7 @@ def test_a_slice_too_small_to_pass_makes_the_limit_hopeless() -> None:
     """Of 58 rows none may differ: 0.05^(1/58) is 0.9497, just below the limit; of 59 it is above."""
     assert outlook.most_of_slice(WORST, 58) is None
     assert outlook.most_of_slice(WORST, 59) == 0
-    found = planned("t", [(WORST, "source")], 600, 0.001, Shape(None, [[542, 58]]))
+    found = planned("t", [(WORST, "source")], 600, 0.001, Shape(None, {WORST: [[542, 58]]}))
     assert (found.plans[0].most, found.plans[0].chance, found.all_limits) == (None, 0.0, 0.0)
 
 
@@ -118,3 +134,59 @@ def test_the_verb_reads_the_suite_and_runs_nothing_else(project: Path) -> None:
     shown = run_in(project, "plan", "tiny", "--flips", "0.05").stdout
     assert "no number of rows makes it 80 %" in shown
     assert json_of(run_in(project, "artifacts", "tiny", "--json"))["ran"] == []
+
+
+def rehearsed(limit: Limit, columns: dict[str, np.ndarray], flips: float = 0.005, kind: str = "classification") -> Any:
+    outputs = {"y": {"dtype": "float32", "shape": ["batch", 4]}} if kind == "classification" else ONE_OUTPUT
+    config = ModelFile.model_validate({**MODEL, "outputs": outputs, "task": {"kind": kind}})
+    suite = {"row": np.arange(len(columns["labels"])), **columns}
+    return Rehearsals(config, suite, Route(confidence=0.7, why=WHY), flips).of(limit, ["source"], TARGET)
+
+
+def labels(rows: int, classes: int = 4) -> dict[str, np.ndarray]:
+    return {"labels": np.random.default_rng(3).integers(0, classes, rows)}
+
+
+MACRO_F1 = Limit(metric="macro_f1", margin=0.015, why=WHY)
+
+
+def test_a_resampled_limit_is_rehearsed_with_the_judges_own_bounds() -> None:
+    few, enough = (rehearsed(MACRO_F1, labels(rows), 0.02) for rows in (300, 6000))
+    assert few.chance < 0.5
+    assert enough.chance > 0.9
+    assert few.needed is not None
+    assert few.needed > 300
+    assert enough.needed < 6000
+    assert rehearsed(MACRO_F1, labels(few.needed), 0.02).chance >= 0.8
+    assert rehearsed(MACRO_F1, labels(few.needed // 4), 0.02).chance < 0.8
+
+
+def test_more_flips_make_it_less_likely_and_no_rows_help_where_the_limit_is_below_them() -> None:
+    change = Limit(metric="kept_errors", margin=0.01, why=WHY)
+    chances = [rehearsed(change, labels(1500), flips).chance for flips in (0.002, 0.05, 0.3)]
+    assert chances[0] > chances[2]
+    assert chances == sorted(chances, reverse=True)
+
+
+def test_a_copy_that_few_anomalies_do_not_prove_is_said() -> None:
+    """Of 10 anomalies, none moved, half a point of AUC is not proven; forty points are."""
+    rare = {"labels": (np.arange(200) % 20 == 0).astype(np.int64)}
+    strict, loose = (Limit(metric="auc", margin=margin, why=WHY) for margin in (0.005, 0.4))
+    assert not rehearsed(strict, rare, 0.0, "binary_score").copy
+    assert rehearsed(loose, rare, 0.0, "binary_score").copy
+
+
+def test_scores_that_move_by_rounding_pass_a_limit_on_scores_and_groups_count_as_one() -> None:
+    drift = Limit(metric="confidence_drift", at_most=0.01, why=WHY)
+    alone = rehearsed(drift, labels(600))
+    assert (alone.chance, alone.rounded) == (1.0, True)
+    few = {**labels(600), "group": np.arange(600) // 60}
+    assert rehearsed(drift, few).chance == 0.0
+
+
+def test_the_chance_of_all_limits_counts_rehearsed_ones() -> None:
+    one = rehearsed(MACRO_F1, labels(300), 0.02)
+    alone = planned("t", [(AGREEMENT, "source")], 4000, 0.005)
+    both = planned("t", [(AGREEMENT, "source")], 4000, 0.005, rehearsed=[one])
+    assert both.all_limits == pytest.approx(max(0.0, alone.all_limits - (1 - one.chance)))
+    assert "macro_f1 against source, margin 0.015" in "\n".join(lines([both]))

@@ -47,6 +47,13 @@ def _of_slice(limit: Limit, size: int, flips: float) -> float:
     return 0.0 if most is None else float(binom.cdf(most, size, flips))
 
 
+def least_alike(limit: Limit) -> float | None:
+    """The share of rows that must stay alike, of limits on such a share: as answered, or on their side of the rule."""
+    if limit.metric == "route_flips":
+        return 1 - limit.bound
+    return limit.bound if limit.metric == "agreement" else None
+
+
 def of_groups(limit: Limit, sizes: NDArray[np.float64], flips: float, times: float = 1.0) -> float:
     """The chance that a limit passes where a model flips answers of all groups alike, as many for the better as not.
 
@@ -62,12 +69,13 @@ def of_groups(limit: Limit, sizes: NDArray[np.float64], flips: float, times: flo
 
 
 def _passes(limit: Limit, sizes: NDArray[np.float64], differ: NDArray[np.float64], gained: NDArray[np.int64]) -> bool:
-    moved = -differ if limit.metric == "agreement" else 2 * gained - differ
-    edge = limit.bound - 1 if limit.metric == "agreement" else -limit.bound
+    least = least_alike(limit)
+    moved = 2 * gained - differ if least is None else -differ
+    edge = -limit.bound if least is None else least - 1
     if int((differ > 0).sum()) >= LEAST_DISCORDANT:
         mean = float(moved.sum() / sizes.sum())
         spread = float(np.std(moved - mean * sizes, ddof=1)) * np.sqrt(len(sizes)) / sizes.sum()
         return bool(mean - float(norm.ppf(limit.confidence)) * spread >= edge)
-    if limit.metric == "agreement":
-        return bool(betting.share(sizes - differ, sizes, limit.confidence).low - 1 >= edge)
-    return bool(betting.difference(gained.astype(float), differ - gained, sizes, limit.confidence).low >= edge)
+    if least is None:
+        return bool(betting.difference(gained.astype(float), differ - gained, sizes, limit.confidence).low >= edge)
+    return bool(betting.share(sizes - differ, sizes, limit.confidence).low >= least)

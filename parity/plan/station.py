@@ -2,13 +2,14 @@
 
 In: the prepared suite and the policy. Out: for every limit that rows decide, the most answers that may differ, the chance
 that a model passes which flips a stated share of its answers and loses nothing, and the rows that make this chance 80 %.
-By enumeration of the exact distributions (binomial; binomial gains among the flips); groups by seeded draws (`outlook`).
+By enumeration of the exact distributions (binomial; binomial gains among the flips); groups by seeded draws (`outlook`);
+limits that resampling decides are judged on made-up suites (`rehearsal`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -17,11 +18,13 @@ from numpy.typing import NDArray
 from scipy.stats import binom, norm
 
 from compile import build
-from compile.config import TaskKind, load_target
+from compile.config import TargetFile, TaskKind, load_target
 from compile.dataset import columns_of
 from compile.line import Line
-from parity import outlook, statistics
+from parity import statistics
 from parity.limit import Against, Limit, Metric
+from parity.plan import outlook
+from parity.plan.rehearsal import Rehearsals, Rehearsed
 from parity.policy import Policy, load_policy, refuse_idle_limits
 from parity.rows import codes
 from parity.slices import cut_columns, slices
@@ -30,7 +33,7 @@ POWER = 0.8
 RIGHT = 0.8
 """The share of unflipped rows that both sides get right: what a relative margin is worth depends on it."""
 NEGLIGIBLE = 1e-10
-PLANNED: tuple[Metric, ...] = ("agreement", "correct", "worst_slice")
+PLANNED: tuple[Metric, ...] = ("agreement", "route_flips", "correct", "worst_slice")
 EXACT: tuple[Metric, ...] = (
     "float_error",
     "sqnr_db",
@@ -60,10 +63,11 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What of a suite decides beside its rows: the sizes of its groups, and of each column's slices."""
+    """What of a suite decides beside its rows: the sizes of its groups, and for each limit on slices those of each column's
+    slices."""
 
     groups: NDArray[np.float64] | None = None
-    slices: Sequence[Sequence[int]] = ()
+    slices: Mapping[Limit, Sequence[Sequence[int]]] = field(default_factory=dict)
 
 
 ALONE = Shape()
@@ -73,13 +77,15 @@ ALONE = Shape()
 class Planned:
     """The plan of one target. `all_limits`: at least this is the chance that an equal model passes all of them.
 
-    `groups`: how many groups the rows are, where they are grouped. `unplanned`: limits that resampling decides.
+    `groups`: how many groups the rows are, where they are grouped. `rehearsed`: limits that resampling decides;
+    `unforeseen`: those of them whose answers cannot be made up.
     """
 
     target: str
     rows: int
     groups: int | None
-    unplanned: Sequence[str]
+    rehearsed: Sequence[Rehearsed]
+    unforeseen: Sequence[str]
     flips: float
     plans: Sequence[Plan]
     all_limits: float
@@ -91,13 +97,24 @@ def plan(line: Line, flips: float) -> list[Planned]:
     columns = columns_of(build.data(line, "suite").folder)
     refuse_idle_limits(policy, line.config, list(columns))
     shape, rows = shape_of(columns, policy, line.config.task.kind), len(columns["row"])
+    rehearsals = Rehearsals(line.config, columns, policy.route, flips)
     found = []
     for use in line.config.uses:
-        limits = limits_of(line, policy, use.name, labels="labels" in columns)
+        target = load_target(line.project, use.name)
+        limits = limits_of(line, policy, target, labels="labels" in columns)
         planned_ones = [(limit, against) for limit, against in limits if limit.metric in PLANNED]
-        rest = list(dict.fromkeys(limit.metric for limit, _ in limits if limit.metric not in PLANNED))
-        found.append(planned(use.name, planned_ones, rows, flips, shape, rest))
+        others = _sides([(limit, against) for limit, against in limits if limit.metric not in PLANNED])
+        tried = [(limit, rehearsals.of(limit, sides, target)) for limit, sides in others.items()]
+        one = planned(use.name, planned_ones, rows, flips, shape, [told for _, told in tried if told is not None])
+        found.append(replace(one, unforeseen=[limit.metric for limit, told in tried if told is None]))
     return found
+
+
+def _sides(limits: Sequence[tuple[Limit, Against]]) -> dict[Limit, list[Against]]:
+    sides: dict[Limit, list[Against]] = {}
+    for limit, against in limits:
+        sides.setdefault(limit, []).append(against)
+    return sides
 
 
 def shape_of(columns: Mapping[str, NDArray[Any]], policy: Policy, kind: TaskKind) -> Shape:
@@ -105,23 +122,28 @@ def shape_of(columns: Mapping[str, NDArray[Any]], policy: Policy, kind: TaskKind
     rows = len(columns["row"])
     groups = codes(columns["group"][columns["row"]]) if "group" in columns else None
     sizes = None if groups is None else np.bincount(groups).astype(np.float64)
-    limit = next((limit for limit in policy.limits if limit.metric == "worst_slice"), None)
-    if limit is None:
+    limits = [limit for limit in policy.limits if limit.metric == "worst_slice"]
+    if not limits:
         return Shape(sizes)
     unsure = None if kind not in SURE_KINDS else np.linspace(0, 1, rows)
     cut = cut_columns({name: values[columns["row"]] for name, values in columns.items() if name != "row"}, unsure)
-    names = [name for name in limit.by or cut if name in cut]
-    return Shape(sizes, [[p.size for p in slices(cut, (name,), limit.smallest, groups)] for name in names])
+
+    def sizes_for(limit: Limit) -> list[list[int]]:
+        names = [name for name in limit.by or cut if name in cut]
+        return [[part.size for part in slices(cut, (name,), limit.smallest, groups)] for name in names]
+
+    return Shape(sizes, {limit: sizes_for(limit) for limit in limits})
 
 
-def limits_of(line: Line, policy: Policy, target: str, *, labels: bool) -> list[tuple[Limit, Against]]:
+def limits_of(line: Line, policy: Policy, config: TargetFile, *, labels: bool) -> list[tuple[Limit, Against]]:
     """The limits that rows decide for one target, with each side they bind."""
-    config = load_target(line.project, target)
     sides = {"source", "baseline"} if config.role == "edge" and line.config.baseline else {"source"}
     return [
         (limit, against)
         for limit in policy.limits
-        if limit.metric not in EXACT and (labels or limit.metric != "correct") and config.precision in limit.precision
+        if limit.metric not in EXACT
+        and (labels or not (limit.metric == "correct" or limit.is_a.labels))
+        and config.precision in limit.precision
         for against in limit.pairs
         if against in sides
     ]
@@ -133,7 +155,7 @@ def planned(
     rows: int,
     flips: float,
     shape: Shape = ALONE,
-    unplanned: Sequence[str] = (),
+    rehearsed: Sequence[Rehearsed] = (),
 ) -> Planned:
     """What `rows` decide. The joint chance is bounded from below: of each pair's limits all must hold on the same flips."""
     plans = [_planned(limit, against, rows, flips, shape) for limit, against in limits]
@@ -145,7 +167,8 @@ def planned(
         for side in {against for _, against in limits}:
             tests = [passes(limit) for limit, against in limits if against == side and limit.metric != "worst_slice"]
             misses += 1 - chance(lambda d, g, n, tests=tests: all(t(d, g, n) for t in tests), rows, flips)  # type: ignore[misc]
-    return Planned(target, rows, groups, unplanned, flips, plans, max(0.0, 1 - misses))
+    misses += sum((len(one.against) * (1 - one.chance) for one in rehearsed), 0.0)
+    return Planned(target, rows, groups, rehearsed, (), flips, plans, max(0.0, 1 - misses))
 
 
 def _planned(limit: Limit, against: Against, rows: int, flips: float, shape: Shape) -> Plan:
@@ -174,19 +197,21 @@ def _of_groups(limit: Limit, against: Against, rows: int, flips: float, sizes: N
 
 def _of_slices(limit: Limit, against: Against, rows: int, flips: float, shape: Shape) -> Plan:
     """Every slice has to pass: the smallest one says how many answers may differ."""
+    columns = shape.slices[limit]
 
     def at(n: int) -> float:
-        grown = [[max(1, size * n // rows) for size in sizes] for sizes in shape.slices]
+        grown = [[max(1, size * n // rows) for size in sizes] for sizes in columns]
         return outlook.of_slices(limit, grown, flips)
 
-    smallest = min((size for sizes in shape.slices for size in sizes), default=rows)
+    smallest = min((size for sizes in columns for size in sizes), default=rows)
     needed = statistics.rows_needed(rows, lambda n: at(n) >= POWER) if flips < 1 - limit.bound else None
     return Plan(limit.metric, against, limit.bound, outlook.most_of_slice(limit, smallest), at(rows), needed)
 
 
 def can_pass(limit: Limit, flips: float) -> bool:
     """Whether enough rows would ever pass a model that flips so many answers."""
-    return limit.metric != "agreement" or flips < 1 - limit.bound
+    least = outlook.least_alike(limit)
+    return least is None or flips < 1 - least
 
 
 Passed = Callable[[int, int, int], bool]
@@ -195,8 +220,9 @@ Passed = Callable[[int, int, int], bool]
 
 def passes(limit: Limit) -> Passed:
     """The decision of one limit as a function of counts; the same bounds as the judge's."""
-    if limit.metric == "agreement":
-        return cache(lambda d, g, n: statistics.share(n - d, n, limit.confidence).low >= limit.bound)
+    least = outlook.least_alike(limit)
+    if least is not None:
+        return cache(lambda d, g, n: statistics.share(n - d, n, limit.confidence).low >= least)
     z = float(norm.ppf(limit.confidence))
     if limit.kind == "relative_margin":
         return cache(lambda d, g, n: statistics.ratio_score(round(RIGHT * (n - d)), g, d - g, limit.threshold) >= z)
@@ -223,44 +249,3 @@ def fewest_gains(passed: Passed, d: int, rows: int) -> int:
         middle = (low + high) // 2
         low, high = (low, middle) if passed(d, middle, rows) else (middle + 1, high)
     return low
-
-
-def lines(found: Sequence[Planned]) -> list[str]:
-    """The plan for a person; targets that the same limits bind are said together."""
-    alike: dict[tuple[Plan, ...], list[Planned]] = {}
-    for one in found:
-        alike.setdefault(tuple(one.plans), []).append(one)
-    rows = f"{found[0].rows:,} rows" + (f" in {found[0].groups:,} groups" if found[0].groups is not None else "")
-    shown = [f"{rows}, for a model that flips {found[0].flips:.2%} of its answers and loses nothing"]
-    for plans, members in alike.items():
-        shown += ["", ", ".join(one.target for one in members)]
-        shown += [f"  {_sentence(plan, members[0])}" for plan in plans] or ["  no limit here is decided by rows"]
-        if members[0].unplanned:
-            shown.append(f"  decided by resampling, so not foreseen here: {', '.join(members[0].unplanned)}")
-        if plans:
-            shown.append(f"  all of these together: passes with a chance of at least {_least(members[0].all_limits)}")
-    return shown
-
-
-def _least(chance: float) -> str:
-    return f"{min(chance, 0.999):.1%}"
-
-
-def _sentence(plan: Plan, suite: Planned) -> str:
-    bound = "margin" if plan.metric == "correct" else "at least"
-    alike = "as many gained as lost, " if plan.metric == "correct" else ""
-    where = "of its smallest slice" if plan.metric == "worst_slice" else f"of {suite.rows:,}"
-    limit = f"up to {plan.most:,} {where} may differ" if plan.most is not None else "no result can pass"
-    if suite.groups is not None and plan.metric != "worst_slice":
-        few = "even with nothing changed, so few groups do not prove it"
-        limit = few if plan.most is None else "how much may differ depends on how many groups it is spread over"
-    need = "no number of rows makes it 80 %"
-    if plan.needed is not None:
-        groups = "" if suite.groups is None else f" ({round(suite.groups * plan.needed / suite.rows):,} groups)"
-        need = f"80 % needs {plan.needed:,} rows{groups}"
-    start = f"{plan.metric} against {plan.against}, {bound} {plan.bound:g}:"
-    return f"{start} {alike}{limit}; passes with a chance of {_share(plan.chance)}; {need}"
-
-
-def _share(chance: float) -> str:
-    return "over 99.9 %" if chance > 0.999 else f"{chance:.1%}"

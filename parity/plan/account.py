@@ -1,0 +1,66 @@
+"""A plan as a person reads it: targets that the same limits bind are said together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from parity.plan.rehearsal import Rehearsed
+from parity.plan.station import Plan, Planned
+
+BOUNDS = {"correct": "margin", "route_flips": "at most"}
+
+
+def lines(found: Sequence[Planned]) -> list[str]:
+    alike: dict[tuple[object, ...], list[Planned]] = {}
+    for one in found:
+        alike.setdefault((*one.plans, *one.rehearsed), []).append(one)
+    rows = f"{found[0].rows:,} rows" + (f" in {found[0].groups:,} groups" if found[0].groups is not None else "")
+    shown = [f"{rows}, for a model that flips {found[0].flips:.2%} of its answers and loses nothing"]
+    for members in alike.values():
+        first = members[0]
+        shown += ["", ", ".join(one.target for one in members)]
+        shown += [f"  {_sentence(plan, first)}" for plan in first.plans]
+        shown += [f"  {_of_rehearsal(one)}" for one in first.rehearsed]
+        if not first.plans and not first.rehearsed:
+            shown.append("  no limit here is decided by rows")
+        if first.unforeseen:
+            shown.append(f"  not foreseen here: {', '.join(first.unforeseen)}")
+        if first.plans or first.rehearsed:
+            shown.append(
+                f"  all of these together: passes with a chance of at least {min(first.all_limits, 0.999):.1%}"
+            )
+    return shown
+
+
+def _sentence(plan: Plan, suite: Planned) -> str:
+    bound = BOUNDS.get(plan.metric, "at least")
+    alike = "as many gained as lost, " if plan.metric == "correct" else ""
+    where = "of its smallest slice" if plan.metric == "worst_slice" else f"of {suite.rows:,}"
+    limit = f"up to {plan.most:,} {where} may differ" if plan.most is not None else "no result can pass"
+    if suite.groups is not None and plan.metric != "worst_slice":
+        few = "even with nothing changed, so few groups do not prove it"
+        limit = few if plan.most is None else "how much may differ depends on how many groups it is spread over"
+    need = "no number of rows makes it 80 %"
+    if plan.needed is not None:
+        groups = "" if suite.groups is None else f" ({round(suite.groups * plan.needed / suite.rows):,} groups)"
+        need = f"80 % needs {plan.needed:,} rows{groups}"
+    start = f"{plan.metric} against {plan.against}, {bound} {plan.bound:g}:"
+    return f"{start} {alike}{limit}; passes with a chance of {_share(plan.chance)}; {need}"
+
+
+def _of_rehearsal(one: Rehearsed) -> str:
+    start = f"{one.metric} against {' and '.join(one.against)}, {one.kind.replace('_', ' ')} {one.bound:g}:"
+    how = (
+        "scores that move by rounding alone pass" if one.chance else "not even scores that move by rounding alone pass"
+    )
+    if not one.rounded:
+        how = f"passes with a chance of at least {min(one.chance, 0.999):.1%} (on made-up suites)"
+    need = "" if one.rounded else "; no number of rows that was tried makes it 80 %"
+    if one.needed is not None:
+        need = f"; {one.needed:,} rows or a few more make it 80 %"
+    alike = "" if one.copy else "; a copy that moves nothing at all is not proven by so few rows"
+    return f"{start} {how}{need}{alike}"
+
+
+def _share(chance: float) -> str:
+    return "over 99.9 %" if chance > 0.999 else f"{chance:.1%}"
