@@ -32,11 +32,12 @@ test: $(READY) browser  ## the tests alone
 selftest: $(READY) pools  ## plant defects in the shipped models and count which the gate catches (docs/selftest.md)
 	@code=0; for one in $(TRIED); do $(BIN)/lockstep selftest $${one%/*} $${one#*/} || code=$$?; echo; done; exit $$code
 
-pools: $(READY)  # more data of the same kinds: Debian's packages, and a decoder of G.722
+pools: $(READY)  # more data of the same kinds: Debian's packages, a file in river, and a decoder of G.722
 	@dpkg -s $(POOLS) >/dev/null 2>&1 || { \
 		[ "$$(id -u)" = 0 ] || { echo "data not found: sudo apt-get install $(POOLS)"; exit 1; }; \
 		echo "installing $(POOLS)"; apt-get update -qq && apt-get install -y -qq --no-install-recommends $(POOLS) >/dev/null; }
 	@$(BIN)/python -c 'import av' 2>/dev/null || $(BIN)/pip install $(PIP_OPTIONS) av==18.1.0
+	@$(BIN)/pip show --quiet river 2>/dev/null || $(BIN)/pip install $(PIP_OPTIONS) --no-deps river==0.26.1
 
 browser:  # the dossier's pages are opened in a real one
 	@command -v chromium chromium-browser google-chrome >/dev/null || { \

@@ -34,8 +34,7 @@ def main() -> None:
         sys.exit("No shuttle.csv.gz: pip install --no-deps river==0.26.1, or pass --data.")
     torch.set_num_threads(1)
     features, labels = read_rows(source)
-    order = np.random.default_rng(SEED).permutation(len(labels))
-    suite, rest = np.sort(order[:SUITE_ROWS]), order[SUITE_ROWS:]
+    suite, rest = split(len(labels))
     normal = rest[labels[rest] == 0]
     fit, aside = normal[:FIT_ROWS], normal[FIT_ROWS : FIT_ROWS + THRESHOLD_ROWS]
     write_slices(features, labels, suite, fit)
@@ -58,19 +57,29 @@ def read_rows(source: Path) -> tuple[np.ndarray, np.ndarray]:
     return rows[:, :-1].astype(np.float32), rows[:, -1].astype(np.int64)
 
 
+def split(rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which rows the suite holds, in ascending order, and all others in a random order."""
+    order = np.random.default_rng(SEED).permutation(rows)
+    return np.sort(order[:SUITE_ROWS]), order[SUITE_ROWS:]
+
+
+def columns(features: np.ndarray, labels: np.ndarray, rows: np.ndarray, fit: np.ndarray) -> dict[str, np.ndarray]:
+    """Some rows with their columns for slices; the limits of those are of the rows that were fitted to."""
+    low, high = np.percentile(features[fit], [0.1, 99.9], axis=0)
+    outside = ((features[rows] < low) | (features[rows] > high)).any(axis=1)
+    phase = np.digitize(features[rows, 0], np.percentile(features[fit, 0], [33, 67]))
+    return {
+        "features": features[rows],
+        "labels": labels[rows],
+        "id": row_ids(rows),
+        "readings": np.where(outside, "outside", "inside"),
+        "phase": np.array(["early", "middle", "late"])[phase],
+    }
+
+
 def write_slices(features: np.ndarray, labels: np.ndarray, suite: np.ndarray, fit: np.ndarray) -> None:
     """The suite with its columns for slices; for calibration training rows whose bytes do not occur in the suite."""
-    low, high = np.percentile(features[fit], [0.1, 99.9], axis=0)
-    outside = ((features[suite] < low) | (features[suite] > high)).any(axis=1)
-    phase = np.digitize(features[suite, 0], np.percentile(features[fit, 0], [33, 67]))
-    np.savez_compressed(
-        HERE / "suite.npz",
-        features=features[suite],
-        labels=labels[suite],
-        id=row_ids(suite),
-        readings=np.where(outside, "outside", "inside"),
-        phase=np.array(["early", "middle", "late"])[phase],
-    )
+    np.savez_compressed(HERE / "suite.npz", **columns(features, labels, suite, fit))
     seen = {row.tobytes() for row in features[suite]}
     fresh = np.array([row for row in fit if features[row].tobytes() not in seen])[:CALIBRATION_ROWS]
     np.savez_compressed(HERE / "calibration.npz", features=features[np.sort(fresh)], id=row_ids(np.sort(fresh)))

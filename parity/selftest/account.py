@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from compile.errors import FAILED, PASSED
 
 WIDTH = 34
+SEEDS = 5
+"""So many seeds of one kind are named."""
 
 
 def code(found: Mapping[str, Any]) -> int:
@@ -32,11 +34,17 @@ def printed(found: Mapping[str, Any]) -> str:
     ]
     missed = [row for row in found["rows"] if row["oracle"] == "must catch" and row["caught_by"] is None]
     alarms = [row for row in found["rows"] if row["oracle"] == "harmless" and row["caught_by"] is not None]
-    for name, rows in (("MISSED", missed), ("FALSE ALARM", alarms)):
-        shown += [
-            f"{name}: {r['kind']}, size {r['size']:g}, seed {r['seed']} ({r['worst']}; {r['caught_by']})" for r in rows
-        ]
-    return "\n".join(shown)
+    return "\n".join([*shown, *_told_apart("MISSED", missed), *_told_apart("FALSE ALARM", alarms)])
+
+
+def _told_apart(name: str, rows: list[Mapping[str, Any]]) -> Iterator[str]:
+    """What went wrong, one line for each kind and reason; the seeds, to plant it again."""
+    alike: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+    for row in rows:
+        alike[row["kind"], row["size"], row["worst"], row["caught_by"]].append(row["seed"])
+    for (kind, size, worst, caught_by), seeds in alike.items():
+        shown = ", ".join(str(seed) for seed in seeds[:SEEDS]) + (", …" if len(seeds) > SEEDS else "")
+        yield f"{name}: {kind}, size {size:g}, {len(seeds):,} times (seeds {shown}): {worst}; {caught_by or 'passed'}"
 
 
 def _sizes(found: Mapping[str, Any]) -> list[float]:
