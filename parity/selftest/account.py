@@ -33,7 +33,8 @@ def printed(found: Mapping[str, Any]) -> str:
         *(_tolerance(name, one) for name, one in found["fixed_tolerances"].items()),
     ]
     missed = [row for row in found["rows"] if row["oracle"] == "must catch" and row["caught_by"] is None]
-    alarms = [row for row in found["rows"] if row["oracle"] == "harmless" and row["caught_by"] is not None]
+    healthy = [row for row in found["rows"] if row["oracle"] == "harmless" or row["place"] == "benign"]
+    alarms = [row for row in healthy if row["caught_by"] is not None]
     return "\n".join([*shown, *_told_apart("MISSED", missed), *_told_apart("FALSE ALARM", alarms)])
 
 
@@ -41,10 +42,11 @@ def _told_apart(name: str, rows: list[Mapping[str, Any]]) -> Iterator[str]:
     """What went wrong, one line for each kind and reason; the seeds, to plant it again."""
     alike: dict[tuple[Any, ...], list[int]] = defaultdict(list)
     for row in rows:
-        alike[row["kind"], row["size"], row["worst"], row["caught_by"]].append(row["seed"])
-    for (kind, size, worst, caught_by), seeds in alike.items():
+        alike[row["kind"], row["size"], row["worst"], row["caught_by"], row["caught_at"]].append(row["seed"])
+    for (kind, size, worst, caught_by, caught_at), seeds in alike.items():
         shown = ", ".join(str(seed) for seed in seeds[:SEEDS]) + (", …" if len(seeds) > SEEDS else "")
-        yield f"{name}: {kind}, size {size:g}, {len(seeds):,} times (seeds {shown}): {worst}; {caught_by or 'passed'}"
+        gate = "passed" if caught_by is None else f"{caught_by}, {caught_at}"
+        yield f"{name}: {kind}, size {size:g}, {len(seeds):,} times (seeds {shown}): the gate says {gate}; nearest: {worst}"
 
 
 def _sizes(found: Mapping[str, Any]) -> list[float]:

@@ -25,6 +25,16 @@ from parity.verdict import Status, overall
 
 Array = NDArray[Any]
 CaughtBy = Literal["integrity", "structure", "statistics", "undecided"]
+
+
+@dataclass(frozen=True, slots=True)
+class Caught:
+    """How something was caught, and by which law or limit."""
+
+    by: CaughtBy
+    what: str
+
+
 LAWS = ("schema", "finite", "not constant", "limits")
 PIECES = 2
 FIXED: Mapping[str, float] = {"1e-5": 1e-5, "1e-1": 1e-1}
@@ -41,7 +51,7 @@ class Gate:
     folders: Mapping[str, Path]
     scratch: Path
 
-    def caught_by(self, witness: Witness, rows: NDArray[np.int64], candidate: Outputs, pieces: int) -> CaughtBy | None:
+    def caught_by(self, witness: Witness, rows: NDArray[np.int64], candidate: Outputs, pieces: int) -> Caught | None:
         """Judge these rows of a candidate's outputs. `pieces`: in how many batches the candidate answered."""
         shutil.rmtree(self.scratch, ignore_errors=True)
         places = dict(self.folders)
@@ -50,14 +60,16 @@ class Gate:
         self._write(places, witness, rows, candidate, pieces)
         try:
             findings, _ = examine(self.config, self.target, self.policy, places)
-        except ConfigError:
-            return "structure"
+        except ConfigError as refused:
+            return Caught("structure", str(refused).split(":")[0])
         status = overall(findings)
         if status is Status.PASS:
             return None
+        first = next(f for f in findings if f.status is status)
         if any(f.metric in LAWS and f.status is not Status.PASS for f in findings):
-            return "structure"
-        return "statistics" if status is Status.FAIL else "undecided"
+            return Caught("structure", first.metric)
+        how: CaughtBy = "statistics" if status is Status.FAIL else "undecided"
+        return Caught(how, f"{first.metric} against {first.against}")
 
     def _write(
         self, places: dict[str, Path], witness: Witness, rows: NDArray[np.int64], candidate: Outputs, pieces: int

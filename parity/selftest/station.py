@@ -241,7 +241,8 @@ def _add_integrity(work: Work, path: Path, seeds: int) -> None:
                     "oracle": "must catch",
                     "holds_by": None,
                 }
-                | {"worst": "by definition", "agreement": None, "caught_by": caught, "tolerances": {}}
+                | {"worst": "by definition", "agreement": None, "tolerances": {}}
+                | {"caught_by": caught, "caught_at": None if caught is None else "digest"}
             )
             document["planted"] += 1
             document["must_catch"] += 1

@@ -21,7 +21,7 @@ from compile.project import Project
 from parity.limit import Against, Limit
 from parity.policy import Policy, Route, load_policy
 from parity.selftest import answer_defects
-from parity.selftest.gate import FIXED, LEAST_COSINE, PIECES, Gate, caught_by_tolerances
+from parity.selftest.gate import FIXED, LEAST_COSINE, PIECES, Caught, Gate, caught_by_tolerances
 from parity.selftest.oracle import Pair, Truth, truth
 from parity.selftest.plant import SIZES, Planted
 from parity.selftest.witness import (
@@ -41,7 +41,8 @@ ALWAYS = "by definition"
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One defect or variant on one suite. `oracle`: must catch, grey zone, harmless. `caught_by`: None where it passed."""
+    """One defect or variant on one suite. `oracle`: must catch, grey zone, harmless. `caught_by`: None where it passed, as
+    `caught_at`, the law or limit of the gate that said no first."""
 
     kind: str
     place: str
@@ -52,6 +53,7 @@ class Trial:
     worst: str
     agreement: float | None
     caught_by: str | None
+    caught_at: str | None
     tolerances: Mapping[str, bool]
 
 
@@ -168,7 +170,12 @@ def _compiled(bench: Bench, planted: Sequence[dict[str, Any]]) -> Iterator[Trial
         folder, draws = entry.pop("outputs"), entry.pop("draws")
         one = Planted(**entry)
         if folder is None:
-            yield _trial(one, Truth("must catch", "the compiler refused it", float("-inf"), 0.0), "structure", {})
+            yield _trial(
+                one,
+                Truth("must catch", "the compiler refused it", float("-inf"), 0.0),
+                Caught("structure", "build"),
+                {},
+            )
             continue
         outputs = read_outputs(Path(folder), bench.config.signature)
         for again in range(draws):
@@ -243,12 +250,12 @@ def _leaks(project: Project, made: Path, bench: Bench, suite: str, seeds: int) -
             refuse_leakage(Path(suite), folder, signature)
             caught = None
         except ConfigError:
-            caught = "structure"
+            caught = Caught("structure", "leakage")
         trials.append(_trial(one, Truth("must catch", ALWAYS, float("-inf"), 0.0), caught, {}))
     return trials
 
 
-def _trial(one: Planted, told: Truth, caught: str | None, tolerances: Mapping[str, bool]) -> Trial:
+def _trial(one: Planted, told: Truth, caught: Caught | None, tolerances: Mapping[str, bool]) -> Trial:
     return Trial(
         one.kind,
         one.place,
@@ -258,7 +265,8 @@ def _trial(one: Planted, told: Truth, caught: str | None, tolerances: Mapping[st
         told.holds_by,
         told.worst,
         told.agreement,
-        caught,
+        None if caught is None else caught.by,
+        None if caught is None else caught.what,
         tolerances,
     )
 

@@ -15,7 +15,7 @@ from parity.limit import Limit
 from parity.policy import Route
 from parity.selftest import answer_defects, graph_defects, input_defects
 from parity.selftest.account import code, printed
-from parity.selftest.gate import Gate, caught_by_tolerances
+from parity.selftest.gate import Caught, Gate, caught_by_tolerances
 from parity.selftest.oracle import CLEAR, Pair, truth
 from parity.selftest.plant import SIZES, Planted, merge
 from parity.selftest.station import SEEDS, answer_seeds, healthy_draws
@@ -301,7 +301,7 @@ class Nervous(Gate):
     """A gate that refuses everything."""
 
     def caught_by(self, *_: Any) -> Any:
-        return "statistics"
+        return Caught("statistics", "everything")
 
 
 @pytest.mark.parametrize(("kind", "caught", "alarms"), [(Blind, 0, 0), (Nervous, 1, 1)])
