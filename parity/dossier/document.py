@@ -213,19 +213,26 @@ class Cause(Fact):
     reproduce: str | None = None
 
 
-class Fault(Fact):
-    """One planted fault, or one harmless change, and what noticed it."""
+class Planted(Fact):
+    """One kind of planted fault at one size: how many, how many of them had to be caught, how many were, and how many that
+    had to be were not."""
 
     kind: str
-    size: str
-    harmful: bool | None
-    caught_by: str | None
+    size: float
+    planted: int
+    must_catch: int
+    caught: int
+    missed: int
 
 
 class Tolerance(Fact):
+    """What a fixed tolerance would have done: of so many faults that had to be caught, and of so many healthy ones."""
+
     tolerance: str
     caught: int
+    must_catch: int
     false_alarms: int
+    benign: int
 
 
 class SelfTest(Fact):
@@ -237,8 +244,20 @@ class SelfTest(Fact):
     caught: int | None = None
     benign: int | None = None
     false_alarms: int | None = None
-    faults: tuple[Fault, ...] = ()
+    kinds: tuple[Planted, ...] = ()
     fixed: tuple[Tolerance, ...] = ()
+
+    @property
+    def sizes(self) -> list[float]:
+        return sorted({one.size for one in self.kinds})
+
+    @property
+    def by_kind(self) -> dict[str, dict[float, Planted]]:
+        """The curve of power of each kind: what was caught, size by size."""
+        found: dict[str, dict[float, Planted]] = {}
+        for one in self.kinds:
+            found.setdefault(one.kind, {})[one.size] = one
+        return found
 
 
 class Target(Fact):

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from compile.step import read_record
 from parity import measure
-from parity.dossier.document import Cause, Fault, FindingFact, Rung, SelfTest, SliceFact, Speed, Tensor, Tolerance
+from parity.dossier.document import Cause, FindingFact, Planted, Rung, SelfTest, SliceFact, Speed, Tensor, Tolerance
 from parity.limit import KINDS, Limit
 from parity.policy import Policy
 
@@ -188,28 +189,40 @@ def selftest(folder: Path, digests: Json, model: str, target: str) -> SelfTest:
     command = f"lockstep selftest {model} {target}"
     if not (folder / "selftest.json").is_file():
         return SelfTest(missing=f"The judge was not tested on this model yet. To plant faults and count: `{command}`")
-    if not fresh(folder, digests):
-        return SelfTest(missing=f"What was counted is of an earlier artifact or suite. To count again: `{command}`")
+    record = read_record(folder)
+    if record is None or any(record.inputs.get(what) != digests.get(what) for what in ("artifact", "policy")):
+        return SelfTest(missing=f"What was counted is of an earlier artifact or policy. To count again: `{command}`")
     document = read_json(folder / "selftest.json")
     counts = {name: document.get(name) for name in ("planted", "must_catch", "caught", "benign", "false_alarms")}
     return SelfTest(
         missing=None,
         **counts,
-        faults=tuple(_fault(row) for row in document.get("rows", [])),
+        kinds=tuple(_planted(document["rows"])),
         fixed=tuple(
-            Tolerance(tolerance=name, caught=one["caught"], false_alarms=one["false_alarms"])
-            for name, one in sorted(document.get("fixed_tolerances", {}).items())
+            Tolerance(
+                tolerance=name,
+                caught=one["caught"],
+                must_catch=one["of"],
+                false_alarms=one["false_alarms"],
+                benign=one["benign"],
+            )
+            for name, one in sorted(document["fixed_tolerances"].items())
         ),
     )
 
 
-def _fault(row: Json) -> Fault:
-    caught_by = row.get("caught_by")
-    named = ", ".join(map(str, caught_by)) if isinstance(caught_by, list) else caught_by
-    oracle = row.get("oracle")
-    return Fault(
-        kind=str(row["kind"]),
-        size=str(row.get("size", "")),
-        harmful=oracle if isinstance(oracle, bool) else None,
-        caught_by=str(named) if named else None,
-    )
+def _planted(rows: list[Json]) -> Iterator[Planted]:
+    """Trials of planted faults, counted by kind and size."""
+    trials: dict[tuple[str, float], list[tuple[bool, bool]]] = defaultdict(list)
+    for row in rows:
+        if row["place"] != "benign":
+            trials[row["kind"], row["size"]].append((row["oracle"] == "must catch", row["caught_by"] is not None))
+    for (kind, size), seen in trials.items():
+        yield Planted(
+            kind=kind,
+            size=size,
+            planted=len(seen),
+            must_catch=sum(must for must, _ in seen),
+            caught=sum(caught for _, caught in seen),
+            missed=sum(must and not caught for must, caught in seen),
+        )

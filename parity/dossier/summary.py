@@ -16,7 +16,16 @@ SPECIAL = re.compile(r"([\\`*_{}\[\]|#~!])")
 def markdown(dossier: Dossier) -> str:
     """The summary; the text of data is escaped, so that it is shown and never acts."""
     return (
-        "\n".join([*_answers(dossier), *_changes(dossier), *_table(dossier), *_behaviour(dossier), *_limits(dossier)])
+        "\n".join(
+            [
+                *_answers(dossier),
+                *_changes(dossier),
+                *_table(dossier),
+                *_behaviour(dossier),
+                *_limits(dossier),
+                *_tested(dossier),
+            ]
+        )
         + "\n"
     )
 
@@ -94,3 +103,21 @@ def _limits(dossier: Dossier) -> list[str]:
         if not target.findings:
             lines.append(f"- {text(target.name)}: **{target.status}** {text(decision.reason(target))}")
     return ["**Limits that are not met, targets that were not judged**", "", *lines, ""] if lines else []
+
+
+def _tested(dossier: Dossier) -> list[str]:
+    """What the judge caught of planted faults, beside fixed tolerances; or that nobody tried."""
+    tested = [(t, t.selftest) for t in dossier.targets if t.selftest.missing is None]
+    if not tested:
+        return [f"**Can this judge say no?** Not tried yet: `lockstep selftest {text(dossier.model)} TARGET`", ""]
+    lines = []
+    for target, found in tested:
+        fixed = "; ".join(
+            f"{one.tolerance} {one.caught:,} of {one.must_catch:,} and {one.false_alarms:,} of {one.benign:,}"
+            for one in found.fixed
+        )
+        lines.append(
+            f"- {text(target.name)}: {figures.count(found.caught)} of {figures.count(found.must_catch)} planted faults caught, "
+            f"{figures.count(found.false_alarms)} of {figures.count(found.benign)} healthy ones refused (fixed tolerances: {fixed})"
+        )
+    return ["**Can this judge say no?**", "", *lines, ""]

@@ -153,10 +153,10 @@ def test_a_target_that_cannot_be_built_is_in_the_dossier_with_its_error(project:
 def lay(root: Path, what: str, document: dict[str, Any], *, stale: bool = False) -> None:
     """What another verb leaves beside a target, with the record of the inputs it was made of."""
     folder = root / "out" / "tiny" / "targets" / EDGE
-    artifact = json.loads((folder / "verdict" / "verdict.json").read_text())["digests"]["artifact"]
+    digests = json.loads((folder / "verdict" / "verdict.json").read_text())["digests"]
     (folder / what).mkdir()
     (folder / what / f"{what}.json").write_text(json.dumps(document))
-    inputs = {"artifact": "of old" if stale else artifact}
+    inputs = {"artifact": "of old" if stale else digests["artifact"], "policy": digests["policy"]}
     record = {"step": what, "inputs": inputs, "read": {}, "outputs": {}, "because": []}
     (folder / what / "step.json").write_text(json.dumps(record))
 
@@ -172,9 +172,14 @@ EXPLAINED = {
     "reproduce": "lockstep explain tiny", "suggestion": {"text": "nothing to do"},
 }  # fmt: skip
 TESTED = {
-    "planted": 3, "must_catch": 2, "caught": 2, "benign": 1, "false_alarms": 0,
-    "rows": [{"kind": "scale", "seed": 0, "size": 0.1, "oracle": True, "caught_by": ["agreement"]}],
-    "fixed_tolerances": {"1e-5": {"caught": 2, "false_alarms": 1}},
+    "planted": 3, "must_catch": 2, "caught": 1, "benign": 1, "false_alarms": 0,
+    "rows": [
+        {"kind": "scale", "place": "graph", "seed": 0, "size": 0.05, "oracle": "grey zone", "caught_by": None},
+        {"kind": "scale", "place": "graph", "seed": 0, "size": 0.2, "oracle": "must catch", "caught_by": "statistics"},
+        {"kind": "scale", "place": "graph", "seed": 1, "size": 0.2, "oracle": "must catch", "caught_by": None},
+        {"kind": "same", "place": "benign", "seed": 0, "size": 0.0, "oracle": "harmless", "caught_by": None},
+    ],
+    "fixed_tolerances": {"1e-5": {"caught": 2, "of": 2, "false_alarms": 1, "benign": 1}},
 }  # fmt: skip
 
 
@@ -186,7 +191,13 @@ def test_cause_and_self_test_are_taken_up_when_they_appear_and_why_says_so(proje
     target = facts_of(project).target(EDGE)
     assert target is not None
     assert (target.cause.sentence, target.cause.rungs[0].n) == ("A fused kernel rounds once less.", 600)
-    assert (target.selftest.caught, target.selftest.faults[0].caught_by) == (2, "agreement")
+    assert target.selftest.caught == 1
+    assert target.selftest.sizes == [0.05, 0.2]
+    gross = target.selftest.by_kind["scale"][0.2]
+    assert (gross.planted, gross.must_catch, gross.caught, gross.missed) == (2, 2, 1, 1)
+    assert set(target.selftest.by_kind) == {"scale"}
+    assert "1 of 2 planted faults caught" in (project / "out" / "tiny" / "dossier" / "summary.md").read_text()
+    assert "1 missed" in (project / "out" / "tiny" / "dossier" / f"{EDGE}.html").read_text()
     assert "A fused kernel rounds once less." in (project / "out" / "tiny" / "dossier" / f"{EDGE}.html").read_text()
 
 

@@ -205,14 +205,16 @@ def test_a_cause_its_depth_and_a_self_test_are_shown_where_they_were_found() -> 
     )  # fmt: skip
     tested = SelfTest(
         missing=None, planted=40, must_catch=31, caught=30, benign=9, false_alarms=0,
-        fixed=(Tolerance(tolerance="1e-5", caught=31, false_alarms=9),),
+        fixed=(Tolerance(tolerance="1e-5", caught=31, must_catch=31, false_alarms=9, benign=9),),
     )  # fmt: skip
     one = target(cause=cause, selftest=tested)
     text = page.target(dossier(one), one)
     assert "layer3 is what int8 cannot hold" in text
     assert "Lowest at layer3: 25.0 dB" in text
-    assert "Of 40 planted faults 31 change what users see; 30 of those were caught" in text
+    assert "Of 40 planted faults 31 break the policy and had to be caught; 30 of those were" in text
     assert "1e-5" in text
+    assert "30 of 31" in page.release(dossier(one))
+    assert "30 of 31 planted faults caught, 0 of 9 healthy ones refused" in summary.markdown(dossier(one))
 
 
 def test_markdown_tables_have_as_many_cells_in_every_row() -> None:
