@@ -37,14 +37,15 @@ def _sentence(plan: Plan, suite: Planned) -> str:
     alike = "as many gained as lost, " if plan.metric == "correct" else ""
     where = "of its smallest slice" if plan.metric == "worst_slice" else f"of {suite.rows:,}"
     limit = f"up to {plan.most:,} {where} may differ" if plan.most is not None else "no result can pass"
-    if suite.groups is not None and plan.metric != "worst_slice":
+    if suite.groups is not None:
         few = "even with nothing changed, so few groups do not prove it"
         limit = few if plan.most is None else "how much may differ depends on how many groups it is spread over"
     need = "no number of rows makes it 80 %"
     if plan.needed is not None:
         groups = "" if suite.groups is None else f" ({round(suite.groups * plan.needed / suite.rows):,} groups)"
         need = f"80 % needs {plan.needed:,} rows{groups}"
-    start = f"{plan.metric} against {plan.against}, {bound} {plan.bound:g}:"
+    by = f" by {', '.join(plan.by)}" if plan.by else ""
+    start = f"{plan.metric}{by} against {plan.against}, {bound} {plan.bound:g}:"
     return f"{start} {alike}{limit}; passes with a chance of {_share(plan.chance)}; {need}"
 
 

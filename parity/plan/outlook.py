@@ -19,7 +19,8 @@ from parity import betting, statistics
 from parity.limit import Limit
 from parity.resampling import LEAST_DISCORDANT, LEAST_GROUPS
 
-DRAWS = 200
+DRAWS, SLICE_DRAWS = 200, 40
+HOPELESS = 0.5
 SEED = 20_261_125
 
 
@@ -47,14 +48,25 @@ def _of_slice(limit: Limit, size: int, flips: float) -> float:
     return 0.0 if most is None else float(binom.cdf(most, size, flips))
 
 
+def of_grouped_slices(limit: Limit, slices: Sequence[NDArray[np.float64]], flips: float, times: float = 1.0) -> float:
+    """At least this is the chance that every slice passes by its groups; misses are added up. 0 as soon as it is below
+    `HOPELESS`."""
+    left = 1.0
+    for sizes in sorted(slices, key=len):
+        left -= 1 - of_groups(limit, sizes, flips, times, SLICE_DRAWS)
+        if left < HOPELESS:
+            return 0.0
+    return left
+
+
 def least_alike(limit: Limit) -> float | None:
     """The share of rows that must stay alike, of limits on such a share: as answered, or on their side of the rule."""
     if limit.metric == "route_flips":
         return 1 - limit.bound
-    return limit.bound if limit.metric == "agreement" else None
+    return limit.bound if limit.metric in ("agreement", "worst_slice") else None
 
 
-def of_groups(limit: Limit, sizes: NDArray[np.float64], flips: float, times: float = 1.0) -> float:
+def of_groups(limit: Limit, sizes: NDArray[np.float64], flips: float, times: float = 1.0, draws: int = DRAWS) -> float:
     """The chance that a limit passes where a model flips answers of all groups alike, as many for the better as not.
 
     `times`: with so many times these groups.
@@ -63,7 +75,7 @@ def of_groups(limit: Limit, sizes: NDArray[np.float64], flips: float, times: flo
         return 0.0
     sizes = np.resize(sizes, max(1, round(len(sizes) * times)))
     rng = np.random.default_rng(SEED)
-    differ = rng.binomial(sizes.astype(np.int64), flips, (DRAWS, len(sizes)))
+    differ = rng.binomial(sizes.astype(np.int64), flips, (draws, len(sizes)))
     gained = rng.binomial(differ, 0.5)
     return float(np.mean([_passes(limit, sizes, d.astype(float), g) for d, g in zip(differ, gained, strict=True)]))
 

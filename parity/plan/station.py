@@ -26,8 +26,9 @@ from parity.limit import Against, Limit, Metric
 from parity.plan import outlook
 from parity.plan.rehearsal import Rehearsals, Rehearsed
 from parity.policy import Policy, load_policy, refuse_idle_limits
+from parity.resampling import LEAST_GROUPS
 from parity.rows import codes
-from parity.slices import cut_columns, slices
+from parity.slices import Slice, cut_columns, slices
 
 POWER = 0.8
 RIGHT = 0.8
@@ -59,15 +60,17 @@ class Plan:
     most: int | None
     chance: float
     needed: int | None
+    by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
     """What of a suite decides beside its rows: the sizes of its groups, and for each limit on slices those of each column's
-    slices."""
+    slices; of grouped suites in `grouped` the sizes of each slice's groups."""
 
     groups: NDArray[np.float64] | None = None
     slices: Mapping[Limit, Sequence[Sequence[int]]] = field(default_factory=dict)
+    grouped: Mapping[Limit, Sequence[NDArray[np.float64]]] = field(default_factory=dict)
 
 
 ALONE = Shape()
@@ -97,6 +100,7 @@ def plan(line: Line, flips: float) -> list[Planned]:
     columns = columns_of(build.data(line, "suite").folder)
     refuse_idle_limits(policy, line.config, list(columns))
     shape, rows = shape_of(columns, policy, line.config.task.kind), len(columns["row"])
+    known: dict[Limit, Plan] = {}
     rehearsals = Rehearsals(line.config, columns, policy.route, flips)
     found = []
     for use in line.config.uses:
@@ -105,7 +109,9 @@ def plan(line: Line, flips: float) -> list[Planned]:
         planned_ones = [(limit, against) for limit, against in limits if limit.metric in PLANNED]
         others = _sides([(limit, against) for limit, against in limits if limit.metric not in PLANNED])
         tried = [(limit, rehearsals.of(limit, sides, target)) for limit, sides in others.items()]
-        one = planned(use.name, planned_ones, rows, flips, shape, [told for _, told in tried if told is not None])
+        one = planned(
+            use.name, planned_ones, rows, flips, shape, [told for _, told in tried if told is not None], known
+        )
         found.append(replace(one, unforeseen=[limit.metric for limit, told in tried if told is None]))
     return found
 
@@ -128,11 +134,20 @@ def shape_of(columns: Mapping[str, NDArray[Any]], policy: Policy, kind: TaskKind
     unsure = None if kind not in SURE_KINDS else np.linspace(0, 1, rows)
     cut = cut_columns({name: values[columns["row"]] for name, values in columns.items() if name != "row"}, unsure)
 
-    def sizes_for(limit: Limit) -> list[list[int]]:
+    def parts(limit: Limit) -> list[list[Slice]]:
         names = [name for name in limit.by or cut if name in cut]
-        return [[part.size for part in slices(cut, (name,), limit.smallest, groups)] for name in names]
+        return [slices(cut, (name,), limit.smallest, groups) for name in names]
 
-    return Shape(sizes, {limit: sizes_for(limit) for limit in limits})
+    found = {limit: parts(limit) for limit in limits}
+    if groups is None:
+        return Shape(None, {limit: [[part.size for part in column] for column in found[limit]] for limit in limits})
+    counted = {limit: [_sizes(groups[part.rows]) for column in found[limit] for part in column] for limit in limits}
+    return Shape(sizes, {}, counted)
+
+
+def _sizes(groups: NDArray[np.int64]) -> NDArray[np.float64]:
+    """How many rows of each group there are, of those that have any."""
+    return np.unique(groups, return_counts=True)[1].astype(np.float64)
 
 
 def limits_of(line: Line, policy: Policy, config: TargetFile, *, labels: bool) -> list[tuple[Limit, Against]]:
@@ -156,9 +171,16 @@ def planned(
     flips: float,
     shape: Shape = ALONE,
     rehearsed: Sequence[Rehearsed] = (),
+    known: dict[Limit, Plan] | None = None,
 ) -> Planned:
-    """What `rows` decide. The joint chance is bounded from below: of each pair's limits all must hold on the same flips."""
-    plans = [_planned(limit, against, rows, flips, shape) for limit, against in limits]
+    """What `rows` decide. The joint chance is bounded from below: of each pair's limits all must hold on the same flips.
+
+    `known`: limits that were planned on this suite before; filled here.
+    """
+    known = {} if known is None else known
+    for limit, against in limits:
+        known[limit] = known.get(limit) or _planned(limit, against, rows, flips, shape)
+    plans = [replace(known[limit], against=against) for limit, against in limits]
     groups = None if shape.groups is None else len(shape.groups)
     if groups is not None:
         misses = sum((1 - plan.chance for plan in plans), 0.0)
@@ -172,6 +194,8 @@ def planned(
 
 
 def _planned(limit: Limit, against: Against, rows: int, flips: float, shape: Shape) -> Plan:
+    if limit.metric == "worst_slice" and shape.groups is not None:
+        return _of_grouped_slices(limit, against, rows, flips, shape.grouped[limit])
     if limit.metric == "worst_slice":
         return _of_slices(limit, against, rows, flips, shape)
     if shape.groups is not None:
@@ -188,7 +212,9 @@ def _of_groups(limit: Limit, against: Against, rows: int, flips: float, sizes: N
     most = 0 if outlook.of_groups(limit, sizes, 0.0) == 1 else None
     needed = None
     if can_pass(limit, flips):
-        needed = statistics.rows_needed(count, lambda n: outlook.of_groups(limit, sizes, flips, n / count) >= POWER)
+        needed = statistics.rows_needed(
+            LEAST_GROUPS, lambda n: outlook.of_groups(limit, sizes, flips, n / count) >= POWER
+        )
     found = outlook.of_groups(limit, sizes, flips)
     return Plan(
         limit.metric, against, limit.bound, most, found, None if needed is None else round(rows * needed / count)
@@ -204,8 +230,22 @@ def _of_slices(limit: Limit, against: Against, rows: int, flips: float, shape: S
         return outlook.of_slices(limit, grown, flips)
 
     smallest = min((size for sizes in columns for size in sizes), default=rows)
-    needed = statistics.rows_needed(rows, lambda n: at(n) >= POWER) if flips < 1 - limit.bound else None
-    return Plan(limit.metric, against, limit.bound, outlook.most_of_slice(limit, smallest), at(rows), needed)
+    needed = statistics.rows_needed(1, lambda n: at(n) >= POWER) if flips < 1 - limit.bound else None
+    return Plan(limit.metric, against, limit.bound, outlook.most_of_slice(limit, smallest), at(rows), needed, limit.by)
+
+
+def _of_grouped_slices(
+    limit: Limit, against: Against, rows: int, flips: float, parts: Sequence[NDArray[np.float64]]
+) -> Plan:
+    """Every slice has to pass by its own groups."""
+
+    def at(hundredths: int) -> float:
+        return outlook.of_grouped_slices(limit, parts, flips, hundredths / 100)
+
+    most = 0 if outlook.of_grouped_slices(limit, parts, 0.0) == 1 else None
+    needed = statistics.rows_needed(1, lambda n: at(n) >= POWER) if flips < 1 - limit.bound else None
+    more = None if needed is None else round(rows * needed / 100)
+    return Plan(limit.metric, against, limit.bound, most, at(100), more, limit.by)
 
 
 def can_pass(limit: Limit, flips: float) -> bool:

@@ -190,3 +190,23 @@ def test_the_chance_of_all_limits_counts_rehearsed_ones() -> None:
     both = planned("t", [(AGREEMENT, "source")], 4000, 0.005, rehearsed=[one])
     assert both.all_limits == pytest.approx(max(0.0, alone.all_limits - (1 - one.chance)))
     assert "macro_f1 against source, margin 0.015" in "\n".join(lines([both]))
+
+
+def test_rows_that_are_needed_may_be_far_fewer_than_there_are() -> None:
+    """For slices and for groups too: half of the suite is no floor."""
+    sliced = planned("t", [(WORST, "source")], 40_000, 0.005, Shape(None, {WORST: [[20_000, 20_000]]})).plans[0]
+    assert sliced.needed is not None
+    assert sliced.needed < 2_000
+    grouped = planned("t", [(AGREEMENT, "source")], 80_000, 0.001, Shape(np.full(2_000, 40.0))).plans[0]
+    assert grouped.needed is not None
+    assert grouped.needed < 20_000
+
+
+def test_slices_of_groups_are_decided_by_their_groups() -> None:
+    """3,000 rows of a kind in 20 streams prove less than as many in 120; each kind has to pass."""
+    few, many = np.full(20, 150.0), np.full(120, 25.0)
+    shapes = [Shape(np.full(200, 25.0), {}, {WORST: parts}) for parts in ([many], [many, many], [many, few])]
+    one, two, mixed = (planned("t", [(WORST, "source")], 5_000, 0.002, shape).plans[0] for shape in shapes)
+    assert one.chance >= two.chance > 0.9
+    assert (mixed.chance, mixed.most) == (0.0, None)
+    assert outlook.of_grouped_slices(WORST, [many], 0.2) == 0.0
