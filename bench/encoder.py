@@ -12,11 +12,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
 from compile.signature import Axis, Signature
 from compile.signature import Tensor as Slot
+from examples.text_search.model import Size, TextEncoder
 
 LAYERS, HIDDEN, HEADS, VOCABULARY, LONGEST = 4, 256, 4, 30_522, 512
 """BERT-mini (Turc et al. 2019) with the vocabulary and the longest sequence of BERT."""
@@ -35,67 +35,10 @@ SIGNATURE = Signature(
 )
 
 
-class SelfAttention(nn.Module):
-    """Multi-head self-attention over the positions that the mask keeps."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.query = nn.Linear(HIDDEN, HIDDEN)
-        self.key = nn.Linear(HIDDEN, HIDDEN)
-        self.value = nn.Linear(HIDDEN, HIDDEN)
-        self.output = nn.Linear(HIDDEN, HIDDEN)
-
-    def forward(self, states: Tensor, bias: Tensor) -> Tensor:
-        batch, length, _ = states.shape
-        heads = (batch, length, HEADS, HIDDEN // HEADS)
-        query, key, value = (layer(states).view(heads).transpose(1, 2) for layer in (self.query, self.key, self.value))
-        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        result: Tensor = self.output(mixed.transpose(1, 2).reshape(batch, length, HIDDEN))
-        return result
-
-
-class Block(nn.Module):
-    """Attention and feed-forward, each added to its input and then normed, as in BERT."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.attention = SelfAttention()
-        self.attention_norm = nn.LayerNorm(HIDDEN)
-        self.widen = nn.Linear(HIDDEN, 4 * HIDDEN)
-        self.narrow = nn.Linear(4 * HIDDEN, HIDDEN)
-        self.norm = nn.LayerNorm(HIDDEN)
-
-    def forward(self, states: Tensor, bias: Tensor) -> Tensor:
-        states = self.attention_norm(states + self.attention(states, bias))
-        result: Tensor = self.norm(states + self.narrow(functional.gelu(self.widen(states))))
-        return result
-
-
-class Encoder(nn.Module):
-    """Token and position embeddings, four blocks, mean pooling over the mask, unit length."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.words = nn.Embedding(VOCABULARY, HIDDEN)
-        self.positions = nn.Embedding(LONGEST, HIDDEN)
-        self.norm = nn.LayerNorm(HIDDEN)
-        self.blocks = nn.ModuleList(Block() for _ in range(LAYERS))
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        positions = torch.arange(input_ids.shape[1])
-        states = self.norm(self.words(input_ids) + self.positions(positions))
-        kept = attention_mask.to(states.dtype)
-        bias = (1.0 - kept)[:, None, None, :] * -1e4
-        for block in self.blocks:
-            states = block(states, bias)
-        pooled = (states * kept[..., None]).sum(1) / kept.sum(1, keepdim=True)
-        return functional.normalize(pooled, dim=-1)
-
-
 def build() -> nn.Module:
     """The seeded encoder with its outlier channels."""
     generator = torch.Generator().manual_seed(SEED)
-    encoder = Encoder().eval()
+    encoder = TextEncoder(Size(LAYERS, HIDDEN, HEADS, VOCABULARY, LONGEST)).eval()
     with torch.no_grad():
         for name, parameter in encoder.named_parameters():
             if "norm" in name:

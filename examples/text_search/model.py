@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -13,35 +15,46 @@ OUTLIER_CHANNELS, OUTLIER_GAINS = (7, 31, 64, 100), (20.0, 14.0, 12.0, 10.0)
 Busters"; Bondarenko et al. 2021); one as small as this does not, so its training starts from them."""
 
 
+class Size(NamedTuple):
+    """How large an encoder is; as it stands, the shipped one."""
+
+    layers: int = LAYERS
+    hidden: int = HIDDEN
+    heads: int = HEADS
+    vocabulary: int = VOCABULARY
+    longest: int = LONGEST
+
+
 class Attention(nn.Module):
     """Multi-head self-attention over the words that the mask keeps."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: Size) -> None:
         super().__init__()
-        self.query = nn.Linear(HIDDEN, HIDDEN)
-        self.key = nn.Linear(HIDDEN, HIDDEN)
-        self.value = nn.Linear(HIDDEN, HIDDEN)
-        self.output = nn.Linear(HIDDEN, HIDDEN)
+        self.size = size
+        self.query = nn.Linear(size.hidden, size.hidden)
+        self.key = nn.Linear(size.hidden, size.hidden)
+        self.value = nn.Linear(size.hidden, size.hidden)
+        self.output = nn.Linear(size.hidden, size.hidden)
 
     def forward(self, states: Tensor, bias: Tensor) -> Tensor:
         batch, length, _ = states.shape
-        heads = (batch, length, HEADS, HIDDEN // HEADS)
+        heads = (batch, length, self.size.heads, self.size.hidden // self.size.heads)
         query, key, value = (layer(states).view(heads).transpose(1, 2) for layer in (self.query, self.key, self.value))
         mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        result: Tensor = self.output(mixed.transpose(1, 2).reshape(batch, length, HIDDEN))
+        result: Tensor = self.output(mixed.transpose(1, 2).reshape(batch, length, self.size.hidden))
         return result
 
 
 class Block(nn.Module):
     """Attention and feed-forward, each added to its input and then normed, as in BERT."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: Size) -> None:
         super().__init__()
-        self.attention = Attention()
-        self.attention_norm = nn.LayerNorm(HIDDEN)
-        self.widen = nn.Linear(HIDDEN, 4 * HIDDEN)
-        self.narrow = nn.Linear(4 * HIDDEN, HIDDEN)
-        self.norm = nn.LayerNorm(HIDDEN)
+        self.attention = Attention(size)
+        self.attention_norm = nn.LayerNorm(size.hidden)
+        self.widen = nn.Linear(size.hidden, 4 * size.hidden)
+        self.narrow = nn.Linear(4 * size.hidden, size.hidden)
+        self.norm = nn.LayerNorm(size.hidden)
 
     def forward(self, states: Tensor, bias: Tensor) -> Tensor:
         states = self.attention_norm(states + self.attention(states, bias))
@@ -50,14 +63,14 @@ class Block(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """Word and position embeddings, two blocks, the mean over the mask, unit length; 633,344 parameters."""
+    """Word and position embeddings, blocks, the mean over the mask, unit length; 633,344 parameters as shipped."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: Size = Size()) -> None:
         super().__init__()
-        self.words = nn.Embedding(VOCABULARY, HIDDEN)
-        self.positions = nn.Embedding(LONGEST, HIDDEN)
-        self.norm = nn.LayerNorm(HIDDEN)
-        self.blocks = nn.ModuleList(Block() for _ in range(LAYERS))
+        self.words = nn.Embedding(size.vocabulary, size.hidden)
+        self.positions = nn.Embedding(size.longest, size.hidden)
+        self.norm = nn.LayerNorm(size.hidden)
+        self.blocks = nn.ModuleList(Block(size) for _ in range(size.layers))
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         positions = torch.arange(input_ids.shape[1])
