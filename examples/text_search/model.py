@@ -65,7 +65,7 @@ class Block(nn.Module):
 class TextEncoder(nn.Module):
     """Word and position embeddings, blocks, the mean over the mask, unit length; 633,344 parameters as shipped."""
 
-    def __init__(self, size: Size = Size()) -> None:
+    def __init__(self, size: Size) -> None:
         super().__init__()
         self.words = nn.Embedding(size.vocabulary, size.hidden)
         self.positions = nn.Embedding(size.longest, size.hidden)
@@ -85,7 +85,7 @@ class TextEncoder(nn.Module):
 
 def build() -> nn.Module:
     """The untrained network; its weights are in `weights.safetensors`."""
-    return TextEncoder()
+    return TextEncoder(Size())
 
 
 def grow_outliers(encoder: nn.Module) -> None:
