@@ -61,7 +61,6 @@ def of_groups(limit: Limit, sizes: NDArray[np.float64], flips: float, times: flo
 
 
 def _passes(limit: Limit, sizes: NDArray[np.float64], differ: NDArray[np.float64], gained: NDArray[np.int64]) -> bool:
-    edge = limit.bound - 1 if limit.metric == "agreement" else -limit.bound
     if limit.metric == "agreement":
-        return bool(betting.share(sizes - differ, sizes, limit.confidence).low - 1 >= edge)
-    return bool(betting.difference(gained.astype(float), differ - gained, sizes, limit.confidence).low >= edge)
+        return betting.proves_share(sizes - differ, sizes, limit.confidence, limit.bound)
+    return betting.proves_difference(gained.astype(float), differ - gained, sizes, limit.confidence, -limit.bound)

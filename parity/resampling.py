@@ -127,9 +127,9 @@ def bounds(
     if discordant < LEAST_DISCORDANT and not few_groups:
         return Bounded(_at_worst(value, differs, worst, groups, confidence), units, "exact")
     found = _resampled(figure, rows, groups, RESAMPLES)
-    if few_groups or (groups is not None and carriers(found.left_out) < LEAST_DISCORDANT):
+    if groups is not None and not groups_speak(found):
         return Bounded(_by_bets(value, found, worst, confidence), units, "betting on what each group adds")
-    interval = _bca(value, found, confidence)
+    interval = of_resamples(value, found, confidence)
     if interval.low == interval.high:  # no resample moved it: nothing is known of what would
         return Bounded(_at_worst(value, np.zeros_like(differs), worst, groups, confidence), units, "exact")
     return Bounded(interval, units, "BCa")
@@ -152,15 +152,23 @@ def _at_worst(
 def bca(figure: Figure, rows: int, groups: Codes | None, confidence: float, resamples: int = RESAMPLES) -> Interval:
     """Bias-corrected and accelerated bounds; infinite where the figure is undefined in more than a few resamples."""
     value = float(figure.of(np.ones((1, rows)))[0])
-    return _bca(value, _resampled(figure, rows, groups, resamples), confidence)
+    return of_resamples(value, _resampled(figure, rows, groups, resamples), confidence)
 
 
-def _bca(value: float, found: Resampled, confidence: float) -> Interval:
+def of_resamples(value: float, found: Resampled, confidence: float) -> Interval:
+    """BCa bounds from what resamples gave."""
     defined = found.drawn[np.isfinite(found.drawn)]
     if not math.isfinite(value) or len(defined) < (1 - MOST_UNDEFINED) * len(found.drawn):
         return Interval(value, -math.inf, math.inf)
     low, high = bca_quantiles(value, defined, found.left_out[np.isfinite(found.left_out)], confidence)
     return Interval(value, *np.quantile(defined, [low, high]).tolist())
+
+
+def groups_speak(found: Resampled) -> bool:
+    """Whether BCa is to be believed: there are groups enough, unequal ones counted as so many equal ones as weigh alike, and
+    enough of them carry the figure."""
+    equal = found.sizes.sum() ** 2 / (found.sizes**2).sum()
+    return bool(equal >= GROUPS_TO_RESAMPLE and carriers(found.left_out) >= LEAST_DISCORDANT)
 
 
 def carriers(left_out: Array) -> float:
@@ -174,14 +182,18 @@ def carriers(left_out: Array) -> float:
 
 
 def _by_bets(value: float, found: Resampled, worst: float, confidence: float) -> Interval:
-    """Bounds at any number of groups: what one adds is what its absence takes away (jackknife), and at worst its share of
-    the rows times `worst`. Sure of means, and of other figures as far as they are nearly linear in what groups add."""
-    sizes = found.sizes
-    added = (value - found.left_out) * (sizes.sum() - sizes) / worst
+    """Bounds at any number of groups, by bets on what each adds; infinite where the figure needs one of the groups."""
+    added = shares_added(value, found, worst)
     if not np.isfinite(added).all():
         return Interval(value, -math.inf, math.inf)
-    share = betting.difference(np.maximum(added, 0), np.maximum(-added, 0), sizes, confidence)
+    share = betting.difference(np.maximum(added, 0), np.maximum(-added, 0), found.sizes, confidence)
     return Interval(value, value + worst * share.low, value + worst * share.high)
+
+
+def shares_added(value: float, found: Resampled, worst: float) -> Array:
+    """What each group adds to the figure, as rows of its own that gain or lose the worst: by what its absence takes away
+    (jackknife). Equal to what it adds for means, and for other figures as far as they are linear in their groups."""
+    return np.asarray((value - found.left_out) * (found.sizes.sum() - found.sizes) / worst)
 
 
 def _resampled(figure: Figure, rows: int, groups: Codes | None, resamples: int) -> Resampled:
