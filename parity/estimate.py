@@ -2,7 +2,7 @@
 
 In: the judged rows. Out: an `Estimate`: the bounds at the suite's size, or at another size at the same rates, so that what
 more rows would decide can be asked. Shares and paired right answers of single rows have closed forms (`statistics`), those
-of groups exact bounds (`betting`), however many of them differ; all other figures are `resampling`'s.
+of groups exact bounds (`betting`), however many of them differ; all other figures those of `bounds`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity import betting, statistics
-from parity.resampling import LEAST_GROUPS, Bounded, Figure, bounds
+from parity.bounds import LEAST_GROUPS, Bounded, bounds
+from parity.resampling import Figure
 from parity.statistics import Interval
 from parity.verdict import Measured, Sense, Status, decide
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 
 from parity import betting, statistics
+from parity.bounds import LEAST_GROUPS
 from parity.limit import Limit
-from parity.resampling import LEAST_GROUPS
 
 DRAWS = 200
 SEED = 20_261_125

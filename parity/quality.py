@@ -1,6 +1,6 @@
 """Metrics of the task: how good each side is by the labels, and how near the candidate is to the reference.
 
-In: the judged rows. Out: a figure of weighted rows, for `resampling.bounds`. One function for each metric, by the suite's
+In: the judged rows. Out: a figure of weighted rows, for `bounds`. One function for each metric, by the suite's
 `task` alone; adding one is one function and its line in `QUALITIES` or `DISTANCES`. Whatever scikit-learn, scipy or jiwer
 have is theirs (the tests hold these figures, which must take weights, against them).
 """

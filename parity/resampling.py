@@ -1,14 +1,10 @@
 """Intervals for figures without a closed form: BCa over resamples of rows or of groups, by weights.
 
-In: a figure as a function of weighted rows, and which rows belong together. Out: an `Interval` of two one-sided bounds.
+In: a figure as a function of weighted rows, and which rows belong together. Out: an `Interval` of two one-sided bounds;
+where it is to be believed, `bounds` says.
 Source: Efron 1987, "Better bootstrap confidence intervals" (BCa). The seed is fixed: the same rows give the same
 bounds. Resamples are counts, never copies of rows, and of at most `MOST_UNITS` units: more rows are pooled at random
 into blocks, which are as independent as they are, so that the cost does not grow with the suite.
-
-The rule: BCa speaks where at least `LEAST_DISCORDANT` units differ. Where fewer do it is too sure of itself (where none
-do it says nothing), and the bound is the exact one: so many units may differ, and each costs what it can at worst.
-Of groups there must be `GROUPS_TO_RESAMPLE`, and `LEAST_DISCORDANT` of them must carry what is unsure of the figure: few bad
-groups are else not drawn, or not there at all. Where that fails, the bound bets on what each group adds (`betting`).
 """
 
 from __future__ import annotations
@@ -21,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from parity import betting, statistics
 from parity.statistics import Interval
 
 Array = NDArray[np.float64]
@@ -30,12 +25,6 @@ RESAMPLES = 4_000
 MOST_UNITS = 1_000
 FEW_KINDS = 200
 """Where units are of so few kinds, a resample is drawn as so many of each: at any number of rows, without pooling."""
-LEAST_DISCORDANT = 20
-LEAST_GROUPS = 20
-GROUPS_TO_RESAMPLE = 200
-"""Among fewer groups a bad one in fifty is missed in over 2 of 100 suites, and BCa then passes what it costs (docs/bench.md)."""
-ROUNDING = 1e-13
-"""What a figure moves by less than this share of itself is no move."""
 SEED = 20_261_125
 CELLS = 500_000
 """Numbers held at once while resampling: 4 MB."""
@@ -100,59 +89,10 @@ class Resampled:
     sizes: Array
 
 
-@dataclass(frozen=True, slots=True)
-class Bounded:
-    """Bounds of a figure, over how many units, and how they were had."""
-
-    interval: Interval
-    units: int
-    method: str
-
-
-def bounds(
-    figure: Figure, differs: NDArray[np.bool_], worst: float, groups: Codes | None, confidence: float
-) -> Bounded:
-    """Bounds of a paired figure. `differs`: rows on which the sides differ at all; `worst`: what a share of 1 of such rows
-    can cost at most; `groups`: which rows belong together, None where every row stands alone.
-
-    NaN bounds where there are fewer groups than `LEAST_GROUPS`: not supported.
-    """
-    rows = len(differs)
-    value = float(figure.of(np.ones((1, rows)))[0])
-    units = rows if groups is None else int(groups.max()) + 1
-    if groups is not None and units < LEAST_GROUPS:
-        return Bounded(Interval(value, -math.inf, math.inf), units, f"not supported below {LEAST_GROUPS} groups")
-    discordant = int(differs.sum()) if groups is None else len(np.unique(groups[differs]))
-    few_groups = groups is not None and units < GROUPS_TO_RESAMPLE
-    if discordant < LEAST_DISCORDANT and not few_groups:
-        return Bounded(_at_worst(value, differs, worst, groups, confidence), units, "exact")
-    found = _resampled(figure, rows, groups, RESAMPLES)
-    if groups is not None and not groups_speak(found):
-        return Bounded(_by_bets(value, found, worst, confidence), units, "betting on what each group adds")
-    interval = of_resamples(value, found, confidence)
-    if interval.low == interval.high:  # no resample moved it: nothing is known of what would
-        return Bounded(_at_worst(value, np.zeros_like(differs), worst, groups, confidence), units, "exact")
-    return Bounded(interval, units, "BCa")
-
-
-def _at_worst(
-    value: float, differs: NDArray[np.bool_], worst: float, groups: Codes | None, confidence: float
-) -> Interval:
-    """As many rows may differ as were seen, or up to the exact bound; each of the unseen costs the worst."""
-    count, rows = int(differs.sum()), len(differs)
-    if groups is None:
-        found = statistics.share(count, rows, confidence)
-    else:
-        sizes = np.bincount(groups).astype(np.float64)
-        found = betting.share(np.bincount(groups, differs).astype(np.float64), sizes, confidence)
-    reach = (found.high - count / rows) * worst
-    return Interval(value, value - reach, value + reach)
-
-
 def bca(figure: Figure, rows: int, groups: Codes | None, confidence: float, resamples: int = RESAMPLES) -> Interval:
     """Bias-corrected and accelerated bounds; infinite where the figure is undefined in more than a few resamples."""
     value = float(figure.of(np.ones((1, rows)))[0])
-    return of_resamples(value, _resampled(figure, rows, groups, resamples), confidence)
+    return of_resamples(value, resampled(figure, rows, groups, resamples), confidence)
 
 
 def of_resamples(value: float, found: Resampled, confidence: float) -> Interval:
@@ -164,39 +104,8 @@ def of_resamples(value: float, found: Resampled, confidence: float) -> Interval:
     return Interval(value, *np.quantile(defined, [low, high]).tolist())
 
 
-def groups_speak(found: Resampled) -> bool:
-    """Whether BCa is to be believed: there are groups enough, unequal ones counted as so many equal ones as weigh alike, and
-    enough of them carry the figure."""
-    equal = found.sizes.sum() ** 2 / (found.sizes**2).sum()
-    return bool(equal >= GROUPS_TO_RESAMPLE and carriers(found.left_out) >= LEAST_DISCORDANT)
-
-
-def carriers(left_out: Array) -> float:
-    """How many units carry what is unsure of a figure, by its values without each of them: k where k of very many add
-    alike and the others nothing, a third of all where what they add is normally distributed, 0 where none moves it."""
-    if not np.ptp(left_out) > ROUNDING * np.abs(left_out).max():
-        return 0.0
-    moved = (left_out - left_out.mean()) ** 2
-    moved /= moved.max()
-    return float(moved.sum() ** 2 / (moved**2).sum())
-
-
-def _by_bets(value: float, found: Resampled, worst: float, confidence: float) -> Interval:
-    """Bounds at any number of groups, by bets on what each adds; infinite where the figure needs one of the groups."""
-    added = shares_added(value, found, worst)
-    if not np.isfinite(added).all():
-        return Interval(value, -math.inf, math.inf)
-    share = betting.difference(np.maximum(added, 0), np.maximum(-added, 0), found.sizes, confidence)
-    return Interval(value, value + worst * share.low, value + worst * share.high)
-
-
-def shares_added(value: float, found: Resampled, worst: float) -> Array:
-    """What each group adds to the figure, as rows of its own that gain or lose the worst: by what its absence takes away
-    (jackknife). Equal to what it adds for means, and for other figures as far as they are linear in their groups."""
-    return np.asarray((value - found.left_out) * (found.sizes.sum() - found.sizes) / worst)
-
-
-def _resampled(figure: Figure, rows: int, groups: Codes | None, resamples: int) -> Resampled:
+def resampled(figure: Figure, rows: int, groups: Codes | None, resamples: int = RESAMPLES) -> Resampled:
+    """The figure in resamples of rows, or of groups, and without each of them."""
     if isinstance(figure, Sums) and figure.table.shape[1] <= FEW_COLUMNS:
         kinds, kind = _kinds_of_units(figure, groups)
         if len(kinds) <= FEW_KINDS:
@@ -225,8 +134,8 @@ def _kinds_of_units(figure: Sums, groups: Codes | None) -> tuple[Array, Codes]:
     """What units add, each kind once, and of which kind each unit is."""
     if groups is not None:
         return kinds_of(summed(figure, groups))
-    there, kind = np.unique(figure.kind, return_inverse=True)
-    return figure.table[there], kind
+    there = np.bincount(figure.kind, minlength=len(figure.table)) > 0
+    return figure.table[there], (np.cumsum(there) - 1)[figure.kind]
 
 
 def kinds_of(table: Array) -> tuple[Array, Codes]:

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest, bootstrap
 from sklearn.metrics import f1_score
 
-from parity import betting, estimate, resampling
-from parity.resampling import Sums, Weighted, bca, bounds
+from parity import betting, estimate
+from parity.bounds import LEAST_DISCORDANT, bounds, carriers
+from parity.resampling import Sums, Weighted, bca
 
 Array = np.ndarray
 SIMULATIONS = 20_000
@@ -277,10 +278,10 @@ def test_carriers_count_the_groups_that_carry_a_figure() -> None:
     """Few of many that add alike are counted; of normal ones a third (their fourth moment is 3); of none, 0."""
     few = np.zeros(10_000)
     few[:25] = 1.0
-    assert resampling.carriers(few) == pytest.approx(25, rel=0.01)
-    assert resampling.carriers(np.random.default_rng(14).standard_normal(30_000)) == pytest.approx(10_000, rel=0.05)
-    assert resampling.carriers(np.full(300, 0.25)) == 0
-    assert resampling.carriers(0.25 + 1e-17 * np.arange(300)) == 0
+    assert carriers(few) == pytest.approx(25, rel=0.01)
+    assert carriers(np.random.default_rng(14).standard_normal(30_000)) == pytest.approx(10_000, rel=0.05)
+    assert carriers(np.full(300, 0.25)) == 0
+    assert carriers(0.25 + 1e-17 * np.arange(300)) == 0
 
 
 def test_bets_on_what_groups_add_are_the_exact_bounds_of_a_difference() -> None:
@@ -336,4 +337,4 @@ def test_rows_that_would_decide_are_asked_of_the_same_rates() -> None:
     groups = np.repeat(np.arange(40), 10)
     at = estimate.share(np.ones(400, bool), groups, 0.95)
     assert at(400).interval.low < 0.98 < at(400 * 8).interval.low
-    assert resampling.LEAST_DISCORDANT == 20
+    assert LEAST_DISCORDANT == 20
