@@ -45,6 +45,16 @@ def difference(gained: Array, lost: Array, sizes: Array, confidence: float, time
     return Interval(float(net.sum() / sizes.sum()), low, high)
 
 
+def proves_share(counts: Array, sizes: Array, confidence: float, least: float) -> bool:
+    """Whether the lower bound of the share is no less than `least`: the same decision, without looking for the bound."""
+    return _wealth(counts - least * sizes, least, sizes) >= -math.log(1 - confidence)
+
+
+def proves_difference(gained: Array, lost: Array, sizes: Array, confidence: float, least: float) -> bool:
+    """Whether the lower bound of the difference is no less than `least`."""
+    return _wealth(gained - lost - least * sizes, 1 + least, sizes) >= -math.log(1 - confidence)
+
+
 def ratio(candidate: Array, reference: Array, sizes: Array, confidence: float, times: float = 1.0) -> Interval:
     """Bounds of right answers of the candidate over those of the reference, over groups; NaN where that has none."""
     if not reference.sum():

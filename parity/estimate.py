@@ -1,8 +1,8 @@
 """Rates and figures with their bounds, whatever the unit: rows where they stand alone, else groups.
 
 In: the judged rows. Out: an `Estimate`: the bounds at the suite's size, or at another size at the same rates, so that what
-more rows would decide can be asked. Shares and paired right answers of single rows have closed forms (`statistics`);
-groups have exact bounds (`betting`), and BCa (`resampling`) where enough of them differ.
+more rows would decide can be asked. Shares and paired right answers of single rows have closed forms (`statistics`), those
+of groups exact bounds (`betting`), however many of them differ; all other figures those of `bounds`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity import betting, statistics
-from parity.resampling import LEAST_DISCORDANT, LEAST_GROUPS, Bounded, Figure, Sums, bca, bounds
+from parity.bounds import LEAST_GROUPS, Bounded, bounds
+from parity.resampling import Figure
 from parity.statistics import Interval
 from parity.verdict import Measured, Sense, Status, decide
 
@@ -26,7 +27,7 @@ Estimate = Callable[[int], Bounded]
 
 
 def share(flags: Flags, groups: Codes | None, confidence: float) -> Estimate:
-    """The share of rows that hold. Where the rarer outcome is seen in too few groups to be resampled, the bound is exact."""
+    """The share of rows that hold."""
     n, count = len(flags), int(flags.sum())
     if groups is None:
         return lambda rows: Bounded(
@@ -37,10 +38,7 @@ def share(flags: Flags, groups: Codes | None, confidence: float) -> Estimate:
     def exact(times: float) -> Interval:
         return betting.share(held, sizes, confidence, times)
 
-    table = np.array([[0.0, 1.0], [1.0, 1.0]])
-    figure = Sums(flags.astype(np.int64), table, lambda s: s[..., 0] / s[..., 1])
-    rarer = ~flags if 2 * count > n else flags
-    return _of_groups(exact, figure, rarer, groups, confidence)
+    return _of_groups(exact, groups)
 
 
 def difference(reference: Flags, candidate: Flags, groups: Codes | None, confidence: float) -> Estimate:
@@ -58,9 +56,7 @@ def difference(reference: Flags, candidate: Flags, groups: Codes | None, confide
     def exact(times: float) -> Interval:
         return betting.difference(won, gone, sizes, confidence, times)
 
-    table = np.array([[0.0, 1.0], [1.0, 1.0], [-1.0, 1.0]])
-    figure = Sums(gained + 2 * lost.astype(np.int64), table, lambda s: s[..., 0] / s[..., 1])
-    return _of_groups(exact, figure, gained | lost, groups, confidence)
+    return _of_groups(exact, groups)
 
 
 def ratio(reference: Flags, candidate: Flags, groups: Codes | None, confidence: float) -> Estimate:
@@ -79,11 +75,7 @@ def ratio(reference: Flags, candidate: Flags, groups: Codes | None, confidence: 
     def exact(times: float) -> Interval:
         return betting.ratio(ours, theirs, sizes, confidence, times)
 
-    table = np.array([[float(c), float(r)] for c in (0, 1) for r in (0, 1)])
-    figure = Sums(
-        candidate * 2 + reference.astype(np.int64), table, lambda s: s[..., 0] / np.maximum(s[..., 1], 1e-300)
-    )
-    return _of_groups(exact, figure, reference != candidate, groups, confidence)
+    return _of_groups(exact, groups)
 
 
 def absolute(signed: Estimate) -> Estimate:
@@ -112,7 +104,7 @@ def within(span: tuple[float, float], found: Estimate) -> Estimate:
 
 
 def figure_of(figure: Figure, differs: Flags, worst: float, groups: Codes | None, confidence: float) -> Estimate:
-    """Any other figure: BCa, or the exact bound where too few rows differ."""
+    """Any other figure: BCa, or the exact bound where too few rows differ or groups are too few."""
     found = bounds(figure, differs, worst, groups, confidence)
     return lambda rows: _narrowed(found, rows / len(differs))
 
@@ -122,19 +114,13 @@ def _counts(groups: Codes, flags: NDArray[Any]) -> NDArray[np.float64]:
     return np.bincount(groups, flags).astype(np.float64)
 
 
-def _of_groups(
-    exact: Callable[[float], Interval], figure: Figure, differs: Flags, groups: Codes, confidence: float
-) -> Estimate:
-    """Exact bounds over groups; BCa where enough groups differ for it; nothing where there are too few groups."""
+def _of_groups(exact: Callable[[float], Interval], groups: Codes) -> Estimate:
+    """Exact bounds over groups; nothing where there are too few of them."""
     n, count = len(groups), int(groups.max()) + 1
     if count < LEAST_GROUPS:
-        value = exact(1.0).value
-        open_ended = Interval(value, -math.inf, math.inf)
+        open_ended = Interval(exact(1.0).value, -math.inf, math.inf)
         return lambda rows: Bounded(open_ended, count, f"not supported below {LEAST_GROUPS} groups")
-    if len(np.unique(groups[differs])) < LEAST_DISCORDANT:
-        return lambda rows: Bounded(exact(rows / n), count, "exact over groups, betting")
-    found = Bounded(bca(figure, n, groups, confidence), count, "BCa over groups")
-    return lambda rows: _narrowed(found, rows / n)
+    return lambda rows: Bounded(exact(rows / n), count, "exact over groups, betting")
 
 
 def _narrowed(found: Bounded, times: float) -> Bounded:

@@ -1,6 +1,6 @@
 """Metrics of the task: how good each side is by the labels, and how near the candidate is to the reference.
 
-In: the judged rows. Out: a figure of weighted rows, for `resampling.bounds`. One function for each metric, by the suite's
+In: the judged rows. Out: a figure of weighted rows, for `bounds`. One function for each metric, by the suite's
 `task` alone; adding one is one function and its line in `QUALITIES` or `DISTANCES`. Whatever scikit-learn, scipy or jiwer
 have is theirs (the tests hold these figures, which must take weights, against them).
 """
@@ -264,7 +264,15 @@ def state_drift(rows: Rows, limit: Limit) -> Distance:
         after, rows_after, before, rows_before = np.moveaxis(sums, -1, 0)
         return np.asarray(after / np.maximum(rows_after, 1) - before / np.maximum(rows_before, 1))
 
-    return Distance(by_kind(table, figure), apart > 0, 2 * max(float(apart.max()), 1.0))
+    moved = np.bincount(rows.groups, apart > 0)[rows.groups] > 0
+    return Distance(by_kind(table, figure), moved, _heaviest_half(rows.groups, late) * max(float(apart.max()), 1.0))
+
+
+def _heaviest_half(groups: NDArray[np.int64], late: Flags) -> float:
+    """What the rows of one half of a stream weigh in the mean over such halves, over what the stream weighs among all rows,
+    at most: 1 where all streams are of one even length. A stream that drifts wholly moves the drift by no more."""
+    halves = [np.bincount(groups, half) / max(int(half.sum()), 1) for half in (late, ~late)]
+    return float((np.maximum(*halves) * len(groups) / np.bincount(groups)).max())
 
 
 def _later_half(groups: NDArray[np.int64], columns: Mapping[str, Array]) -> Flags:

@@ -1,12 +1,10 @@
 """Intervals for figures without a closed form: BCa over resamples of rows or of groups, by weights.
 
-In: a figure as a function of weighted rows, and which rows belong together. Out: an `Interval` of two one-sided bounds.
+In: a figure as a function of weighted rows, and which rows belong together. Out: an `Interval` of two one-sided bounds;
+where it is to be believed, `bounds` says.
 Source: Efron 1987, "Better bootstrap confidence intervals" (BCa). The seed is fixed: the same rows give the same
 bounds. Resamples are counts, never copies of rows, and of at most `MOST_UNITS` units: more rows are pooled at random
 into blocks, which are as independent as they are, so that the cost does not grow with the suite.
-
-The rule: BCa speaks where at least `LEAST_DISCORDANT` units differ. Where fewer do it is too sure of itself (where none
-do it says nothing), and the bound is the exact one: so many units may differ, and each costs what it can at worst.
 """
 
 from __future__ import annotations
@@ -19,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from parity import betting, statistics
 from parity.statistics import Interval
 
 Array = NDArray[np.float64]
@@ -28,8 +25,6 @@ RESAMPLES = 4_000
 MOST_UNITS = 1_000
 FEW_KINDS = 200
 """Where units are of so few kinds, a resample is drawn as so many of each: at any number of rows, without pooling."""
-LEAST_DISCORDANT = 20
-LEAST_GROUPS = 20
 SEED = 20_261_125
 CELLS = 500_000
 """Numbers held at once while resampling: 4 MB."""
@@ -86,89 +81,61 @@ Figure = Sums | Counts | Weighted
 
 
 @dataclass(frozen=True, slots=True)
-class Bounded:
-    """Bounds of a figure, over how many units, and how they were had."""
+class Resampled:
+    """A figure in each resample, and with each unit (or block of units) left out; how many rows these are."""
 
-    interval: Interval
-    units: int
-    method: str
-
-
-def bounds(
-    figure: Figure, differs: NDArray[np.bool_], worst: float, groups: Codes | None, confidence: float
-) -> Bounded:
-    """Bounds of a paired figure. `differs`: rows on which the sides differ at all; `worst`: what a share of 1 of such rows
-    can cost at most; `groups`: which rows belong together, None where every row stands alone.
-
-    NaN bounds where there are fewer groups than `LEAST_GROUPS`: not supported.
-    """
-    rows = len(differs)
-    value = float(figure.of(np.ones((1, rows)))[0])
-    units = rows if groups is None else int(groups.max()) + 1
-    if groups is not None and units < LEAST_GROUPS:
-        return Bounded(Interval(value, -math.inf, math.inf), units, f"not supported below {LEAST_GROUPS} groups")
-    discordant = int(differs.sum()) if groups is None else len(np.unique(groups[differs]))
-    found = bca(figure, rows, groups, confidence) if discordant >= LEAST_DISCORDANT else None
-    if found is None or found.low == found.high:  # no resample moved it: nothing is known of what would
-        return Bounded(_at_worst(value, differs & (found is None), worst, groups, confidence), units, "exact")
-    return Bounded(found, units, "BCa")
-
-
-def _at_worst(
-    value: float, differs: NDArray[np.bool_], worst: float, groups: Codes | None, confidence: float
-) -> Interval:
-    """As many rows may differ as were seen, or up to the exact bound; each of the unseen costs the worst."""
-    count, rows = int(differs.sum()), len(differs)
-    if groups is None:
-        found = statistics.share(count, rows, confidence)
-    else:
-        sizes = np.bincount(groups).astype(np.float64)
-        found = betting.share(np.bincount(groups, differs).astype(np.float64), sizes, confidence)
-    reach = (found.high - count / rows) * worst
-    return Interval(value, value - reach, value + reach)
+    drawn: Array
+    left_out: Array
+    sizes: Array
 
 
 def bca(figure: Figure, rows: int, groups: Codes | None, confidence: float, resamples: int = RESAMPLES) -> Interval:
     """Bias-corrected and accelerated bounds; infinite where the figure is undefined in more than a few resamples."""
     value = float(figure.of(np.ones((1, rows)))[0])
-    drawn, left_out = _resampled(figure, rows, groups, resamples)
-    defined = drawn[np.isfinite(drawn)]
-    if not math.isfinite(value) or len(defined) < (1 - MOST_UNDEFINED) * len(drawn):
+    return of_resamples(value, resampled(figure, rows, groups, resamples), confidence)
+
+
+def of_resamples(value: float, found: Resampled, confidence: float) -> Interval:
+    """BCa bounds from what resamples gave."""
+    defined = found.drawn[np.isfinite(found.drawn)]
+    if not math.isfinite(value) or len(defined) < (1 - MOST_UNDEFINED) * len(found.drawn):
         return Interval(value, -math.inf, math.inf)
-    low, high = bca_quantiles(value, defined, left_out[np.isfinite(left_out)], confidence)
+    low, high = bca_quantiles(value, defined, found.left_out[np.isfinite(found.left_out)], confidence)
     return Interval(value, *np.quantile(defined, [low, high]).tolist())
 
 
-def _resampled(figure: Figure, rows: int, groups: Codes | None, resamples: int) -> tuple[Array, Array]:
-    """The figure in each resample, and with each unit left out in turn."""
+def resampled(figure: Figure, rows: int, groups: Codes | None, resamples: int = RESAMPLES) -> Resampled:
+    """The figure in resamples of rows, or of groups, and without each of them."""
     if isinstance(figure, Sums) and figure.table.shape[1] <= FEW_COLUMNS:
-        kinds, counts = _kinds_of_units(figure, groups)
+        kinds, kind = _kinds_of_units(figure, groups)
         if len(kinds) <= FEW_KINDS:
-            units = int(counts.sum())
-            drawn = np.random.default_rng(SEED).multinomial(units, counts / units, resamples)
+            counts = np.bincount(kind)
+            drawn = np.random.default_rng(SEED).multinomial(len(kind), counts / len(kind), resamples)
             without = figure.figure(counts @ kinds - kinds)
-            return figure.figure(drawn @ kinds), np.repeat(without, counts)
+            sizes = np.ones(rows) if groups is None else np.bincount(groups).astype(np.float64)
+            return Resampled(figure.figure(drawn @ kinds), without[kind], sizes)
     unit = _units(rows, groups)
-    count = int(unit.max()) + 1
+    sizes = np.bincount(unit).astype(np.float64)
+    count = len(sizes)
     if isinstance(figure, Weighted):
         of_units = figure.pooled(unit) if figure.pooled else _by_row(figure, unit)
         wide = count if figure.pooled else max(count, rows)
         found = np.concatenate([of_units(weights) for weights in _draws(count, wide, resamples)])
-        return found, np.concatenate([of_units(weights) for weights in _all_but_one(count, wide)])
+        return Resampled(found, np.concatenate([of_units(weights) for weights in _all_but_one(count, wide)]), sizes)
     added = summed(figure, unit)
     wide = max(added.shape)
     found = np.concatenate([figure.figure(weights @ added) for weights in _draws(count, wide, resamples)])
     whole = added.sum(axis=0)
-    return found, np.concatenate([figure.figure(whole - added[piece]) for piece in _pieces(count, wide)])
+    without = np.concatenate([figure.figure(whole - added[piece]) for piece in _pieces(count, wide)])
+    return Resampled(found, without, sizes)
 
 
 def _kinds_of_units(figure: Sums, groups: Codes | None) -> tuple[Array, Codes]:
-    """What units add, each kind once, and how many units are of it."""
-    if groups is None:
-        counts = np.bincount(figure.kind, minlength=len(figure.table))
-        return figure.table[counts > 0], counts[counts > 0]
-    kinds, kind = kinds_of(summed(figure, groups))
-    return kinds, np.bincount(kind)
+    """What units add, each kind once, and of which kind each unit is."""
+    if groups is not None:
+        return kinds_of(summed(figure, groups))
+    there = np.bincount(figure.kind, minlength=len(figure.table)) > 0
+    return figure.table[there], (np.cumsum(there) - 1)[figure.kind]
 
 
 def kinds_of(table: Array) -> tuple[Array, Codes]:

@@ -18,8 +18,8 @@ from scipy.stats import fisher_exact
 
 from compile.errors import ConfigError, nearest
 from parity import estimate, statistics
+from parity.bounds import LEAST_GROUPS, Bounded
 from parity.limit import Limit
-from parity.resampling import LEAST_GROUPS, Bounded
 from parity.rows import Rows, codes
 from parity.statistics import Interval
 from parity.verdict import Measured

@@ -1,8 +1,7 @@
 """What an equal model's chances are where rows are not all alike: in slices, and in groups.
 
 In: the sizes of slices or of groups, and the share of answers that an equal model flips. Out: the chance that a limit
-passes. Slices by enumeration (binomial); groups by seeded draws, judged by the bounds of `estimate`, with a normal
-approximation where those would resample.
+passes. Slices by enumeration (binomial); groups by seeded draws, judged by the bounds of `estimate`.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom, norm
+from scipy.stats import binom
 
 from parity import betting, statistics
+from parity.bounds import LEAST_GROUPS
 from parity.limit import Limit
-from parity.resampling import LEAST_DISCORDANT, LEAST_GROUPS
 
 DRAWS, SLICE_DRAWS = 200, 40
 HOPELESS = 0.5
@@ -82,12 +81,6 @@ def of_groups(limit: Limit, sizes: NDArray[np.float64], flips: float, times: flo
 
 def _passes(limit: Limit, sizes: NDArray[np.float64], differ: NDArray[np.float64], gained: NDArray[np.int64]) -> bool:
     least = least_alike(limit)
-    moved = 2 * gained - differ if least is None else -differ
-    edge = -limit.bound if least is None else least - 1
-    if int((differ > 0).sum()) >= LEAST_DISCORDANT:
-        mean = float(moved.sum() / sizes.sum())
-        spread = float(np.std(moved - mean * sizes, ddof=1)) * np.sqrt(len(sizes)) / sizes.sum()
-        return bool(mean - float(norm.ppf(limit.confidence)) * spread >= edge)
-    if least is None:
-        return bool(betting.difference(gained.astype(float), differ - gained, sizes, limit.confidence).low >= edge)
-    return bool(betting.share(sizes - differ, sizes, limit.confidence).low >= least)
+    if least is not None:
+        return betting.proves_share(sizes - differ, sizes, limit.confidence, least)
+    return betting.proves_difference(gained.astype(float), differ - gained, sizes, limit.confidence, -limit.bound)

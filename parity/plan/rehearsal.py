@@ -28,12 +28,14 @@ Array = NDArray[Any]
 Flags = NDArray[np.bool_]
 RIGHT, KEPT = 0.8, 0.8
 ROUNDING = 1e-4
-DRAWS = 8
+DRAWS, MANY_DRAWS = 8, 60
 SEED = 20_261_127
 POWER = 0.8
 LEAST_UNITS, MOST_TIMES = 20, 4
 OF_ANSWERS: tuple[Metric, ...] = ("macro_f1", "f1", "auc", "escalation_change", "kept_errors")
-"""Metrics that an equal model's flips decide; of all others only a copy is rehearsed."""
+"""Metrics that an equal model's flips decide; of all others only how rounding moves them is rehearsed."""
+CHEAP: tuple[Metric, ...] = ("escalation_change",)
+"""Those of them whose bounds take no resampling."""
 TRUSTED_LABELS: Against = "baseline"
 """The side whose labels are not asked whether they fit: the answers here are made up."""
 
@@ -77,7 +79,7 @@ class Rehearsals:
         if same is None:
             return None
         rounded = limit.metric not in OF_ANSWERS
-        flips, draws = (0.0, 1) if rounded else (self._flips, DRAWS)
+        flips, draws = (0.0, 1) if rounded else (self._flips, MANY_DRAWS if limit.metric in CHEAP else DRAWS)
 
         def chance(size: int) -> float:
             part = suite.of_size(size)
@@ -106,11 +108,11 @@ def _passes(found: Measured | None, limit: Limit) -> bool:
 
 
 def _chance(drawn: Sequence[Measured | None], limit: Limit) -> float:
-    """At least: what the draws prove (95 %), or what the mean distance to the limit says if it is normal. A single draw is
-    one whose chance is all or nothing."""
+    """The share of the draws that pass; of few draws at least what they prove (95 %), or what the mean distance to the limit
+    says if it is normal. A single draw is one whose chance is all or nothing."""
     passed = sum(_passes(one, limit) for one in drawn)
-    if len(drawn) == 1:
-        return float(passed)
+    if len(drawn) in (1, MANY_DRAWS):
+        return passed / len(drawn)
     held = statistics.share(passed, len(drawn), 0.95).low
     room, half = _room([one for one in drawn if one is not None], limit)
     z = float(norm.ppf(limit.confidence))

@@ -22,11 +22,11 @@ from compile.config import TargetFile, TaskKind, load_target
 from compile.dataset import columns_of
 from compile.line import Line
 from parity import statistics
+from parity.bounds import LEAST_GROUPS
 from parity.limit import Against, Limit, Metric
 from parity.plan import outlook
 from parity.plan.rehearsal import Rehearsals, Rehearsed
 from parity.policy import Policy, load_policy, refuse_idle_limits
-from parity.resampling import LEAST_GROUPS
 from parity.rows import codes
 from parity.slices import Slice, cut_columns, slices
 

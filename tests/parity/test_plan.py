@@ -169,9 +169,9 @@ def test_more_flips_make_it_less_likely_and_no_rows_help_where_the_limit_is_belo
 
 
 def test_a_copy_that_few_anomalies_do_not_prove_is_said() -> None:
-    """Of 10 anomalies, none moved, half a point of AUC is not proven; forty points are."""
-    rare = {"labels": (np.arange(200) % 20 == 0).astype(np.int64)}
-    strict, loose = (Limit(metric="auc", margin=margin, why=WHY) for margin in (0.005, 0.4))
+    """Of 5 anomalies, none moved, half a point of AUC is not proven; eighty points are."""
+    rare = {"labels": (np.arange(100) % 20 == 0).astype(np.int64)}
+    strict, loose = (Limit(metric="auc", margin=margin, why=WHY) for margin in (0.005, 0.8))
     assert not rehearsed(strict, rare, 0.0, "binary_score").copy
     assert rehearsed(loose, rare, 0.0, "binary_score").copy
 

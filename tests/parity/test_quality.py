@@ -168,6 +168,23 @@ def test_state_that_drifts_is_seen_and_a_constant_offset_is_not() -> None:
         quality.state_drift(rows("binary_score", scores, scores), limit("state_drift"))
 
 
+@pytest.mark.parametrize("lengths", [(10, 10, 10), (25, 25, 25), (1, 2, 9, 30)])
+def test_a_stream_that_drifts_wholly_moves_the_drift_by_no_more_than_its_worst(lengths: tuple[int, ...]) -> None:
+    """One stream at a time is apart by 1 in one of its halves, found here by index; the heaviest of them is the worst."""
+    groups, scores = np.repeat(np.arange(len(lengths)), lengths), np.zeros(sum(lengths))
+    place = np.concatenate([np.arange(n) >= n // 2 for n in lengths])
+    weights = []
+    for stream, length in enumerate(lengths):
+        for half in (place, ~place):
+            apart = np.where((groups == stream) & half, 1.0, 0.0)
+            found = quality.state_drift(rows("binary_score", scores, apart, groups=groups), limit("state_drift"))
+            assert found.differs[groups == stream].all() == bool(apart.any())
+            assert not found.differs[groups != stream].any()
+            moved = abs(found.figure.of(np.ones((1, len(scores))))[0])
+            weights.append(moved / (length / len(scores)))
+    assert found.worst == pytest.approx(max(weights))
+
+
 def boxes(*found: tuple[float, float, float, float, float, int]) -> np.ndarray:
     return np.array(found, float).reshape(1, -1, 6)
 

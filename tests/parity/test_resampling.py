@@ -10,11 +10,14 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.stats import binomtest, bootstrap
 from sklearn.metrics import f1_score
 
-from parity import betting, estimate, resampling
-from parity.resampling import Sums, Weighted, bca, bounds
+from parity import betting, estimate
+from parity.bounds import LEAST_DISCORDANT, bounds, carriers
+from parity.resampling import Sums, Weighted, bca
 
 Array = np.ndarray
 SIMULATIONS = 20_000
@@ -213,6 +216,116 @@ def test_groups_exchanged_and_sides_exchanged_mirror_the_bounds() -> None:
     assert one.low < one.value < one.high
 
 
+def bad_groups(
+    rng: np.random.Generator, count: int, bad: float, *, unequal: bool = False
+) -> tuple[Array, Array, Array]:
+    """Groups of 25 rows, or of 2 to 400, of whose answers one in twenty turns wrong; in the bad groups nine of ten."""
+    sizes = (
+        np.clip(np.round(rng.lognormal(np.log(18), 0.9, count)), 2, 400).astype(int) if unequal else np.full(count, 25)
+    )
+    groups = np.repeat(np.arange(count), sizes)
+    rate = np.where(rng.random(count) < bad, 0.9, 0.05)
+    return groups, rng.random(len(groups)) < rate[groups], sizes
+
+
+@pytest.mark.parametrize("count", [30, 100])
+def test_right_answers_of_few_groups_seldom_pass_at_the_margin_and_resampled_they_would(count: int) -> None:
+    """One group in fifty is bad. Where none was drawn, BCa knows of none: it passes over 10 of 100 suites."""
+    rng, runs, margin = np.random.default_rng(11), 300, 0.02 * 0.9 + 0.98 * 0.05
+    passed = resampled = 0
+    for _ in range(runs):
+        groups, lost, sizes = bad_groups(rng, count, 0.02)
+        right = np.ones(len(lost), bool)
+        passed += estimate.difference(right, ~lost, groups, 0.95)(len(lost)).interval.low >= -margin
+        sums = np.stack([-np.bincount(groups, lost), sizes], axis=1)
+        spread = bca(Sums(np.arange(count), sums, lambda s: s[..., 0] / s[..., 1]), count, None, 0.95, 1000)
+        resampled += spread.low >= -margin
+    assert binomtest(passed, runs, 0.06, "greater").pvalue > 0.01
+    assert resampled / runs > 0.1
+
+
+@pytest.mark.parametrize(("count", "bad", "unequal"), [(30, 0.02, False), (100, 0.02, False), (220, 0.02, True)])
+def test_a_figure_of_groups_seldom_passes_at_the_margin_and_resampled_it_would(
+    count: int, bad: float, unequal: bool
+) -> None:
+    """A mean on which every row differs a little, as errors do: of few groups, and of groups of which few are long."""
+    rng, runs, margin = np.random.default_rng(12), 200, bad * 0.9 + (1 - bad) * 0.05
+    passed = resampled = 0
+    for _ in range(runs):
+        groups, worse, _ = bad_groups(rng, count, bad, unequal=unequal)
+        figure = Sums(worse.astype(int), np.array([[0.0, 1], [-1, 1]]), lambda s: s[..., 0] / s[..., 1])
+        passed += bounds(figure, np.ones(len(worse), bool), 1.0, groups, 0.95).interval.low >= -margin
+        resampled += bca(figure, len(worse), groups, 0.95, 1000).low >= -margin
+    assert binomtest(passed, runs, 0.06, "greater").pvalue > 0.01
+    assert resampled / runs > 0.1
+
+
+def test_enough_equal_groups_that_differ_throughout_are_resampled_and_hold() -> None:
+    """The rule is no wall: 200 groups, all of which lose a little, are judged by BCa, and err as often as they may."""
+    rng, runs = np.random.default_rng(13), 250
+    passed = 0
+    for _ in range(runs):
+        groups, worse, _ = bad_groups(rng, 200, 0.0)
+        figure = Sums(worse.astype(int), np.array([[0.0, 1], [-1, 1]]), lambda s: s[..., 0] / s[..., 1])
+        found = bounds(figure, np.ones(len(worse), bool), 1.0, groups, 0.95)
+        assert found.method == "BCa"
+        passed += found.interval.low >= -0.05
+    assert passed / runs > 0.01
+    assert binomtest(passed, runs, 0.06, "greater").pvalue > 0.01
+
+
+def test_carriers_count_the_groups_that_carry_a_figure() -> None:
+    """Few of many that add alike are counted; of normal ones a third (their fourth moment is 3); of none, 0."""
+    few = np.zeros(10_000)
+    few[:25] = 1.0
+    assert carriers(few) == pytest.approx(25, rel=0.01)
+    assert carriers(np.random.default_rng(14).standard_normal(30_000)) == pytest.approx(10_000, rel=0.05)
+    assert carriers(np.full(300, 0.25)) == 0
+    assert carriers(0.25 + 1e-17 * np.arange(300)) == 0
+
+
+def test_bets_on_what_groups_add_are_the_exact_bounds_of_a_difference() -> None:
+    """As many lost as gained: what a group adds, found by leaving it out, is what it gained less what it lost."""
+    rng = np.random.default_rng(15)
+    groups = np.repeat(np.arange(60), rng.integers(5, 20, 60))
+    moved = rng.permutation(np.repeat([1, -1, 0], [40, 40, len(groups) - 80]))
+    figure = Sums(moved + 1, np.array([[-1.0, 1], [0, 1], [1, 1]]), lambda s: s[..., 0] / s[..., 1])
+    found = bounds(figure, moved != 0, 1.0, groups, 0.95).interval
+    gained, lost, sizes = (np.bincount(groups, part).astype(float) for part in (moved > 0, moved < 0, moved < 2))
+    wanted = betting.difference(gained, lost, sizes, 0.95)
+    assert (found.value, found.low, found.high) == pytest.approx((0, wanted.low, wanted.high), abs=1e-9)
+
+
+@given(st.integers(20, 400), st.integers(1, 30), st.integers(0, 400), st.integers(0, 2**32 - 1))
+@settings(max_examples=60, deadline=None)
+def test_of_groups_none_is_better_than_nothing_lost_and_one_more_loss_never_helps(
+    count: int, size: int, lose: int, seed: int
+) -> None:
+    """However many groups lose a row, and whatever the method: the fewer rows are lost, the higher the bound."""
+    groups, right = np.repeat(np.arange(count), size), np.ones(count * size, bool)
+    order = np.random.default_rng(seed).permutation(len(right))
+    lows = []
+    for lost in (0, min(lose, len(right) - 1), min(lose, len(right) - 1) + 1):
+        candidate = right.copy()
+        candidate[order[:lost]] = False
+        lows.append(estimate.difference(right, candidate, groups, 0.95)(len(right)).interval.low)
+        shares = estimate.share(candidate, groups, 0.95)(len(right)).interval
+        assert shares.low <= estimate.share(right, groups, 0.95)(len(right)).interval.low
+    assert lows == sorted(lows, reverse=True)
+
+
+@given(st.integers(1, 60), st.integers(0, 2**32 - 1), st.floats(0.01, 0.99))
+@settings(max_examples=100, deadline=None)
+def test_a_bound_is_proven_exactly_up_to_where_it_lies(count: int, seed: int, least: float) -> None:
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, 30, count).astype(float)
+    gained, lost = rng.binomial(sizes.astype(int), 0.3), rng.binomial(sizes.astype(int), 0.1)
+    low = betting.share(gained, sizes, 0.95).low
+    assert betting.proves_share(gained, sizes, 0.95, least) == (low >= least)
+    low = betting.difference(gained, lost, sizes, 0.95).low
+    assert betting.proves_difference(gained, lost, sizes, 0.95, -least) == (low >= -least)
+
+
 def test_the_ratio_over_groups_holds_the_value_and_is_one_for_equal_sides() -> None:
     sizes, right = np.full(100, 10.0), np.random.default_rng(9).integers(6, 11, 100).astype(float)
     same = betting.ratio(right, right, sizes, 0.95)
@@ -224,4 +337,4 @@ def test_rows_that_would_decide_are_asked_of_the_same_rates() -> None:
     groups = np.repeat(np.arange(40), 10)
     at = estimate.share(np.ones(400, bool), groups, 0.95)
     assert at(400).interval.low < 0.98 < at(400 * 8).interval.low
-    assert resampling.LEAST_DISCORDANT == 20
+    assert LEAST_DISCORDANT == 20
