@@ -13,7 +13,7 @@ PIP_OPTIONS := --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-i
 TRIED := fashion-cnn/edge-x86-onnxruntime sensor-anomaly/edge-x86-openvino-fp32 voice-activity/edge-x86-openvino-fp32
 POOLS := dataset-fashion-mnist $(foreach language,en es fr it ru,asterisk-core-sounds-$(language)-g722)
 
-.PHONY: help artifacts report check test selftest pools browser lint types imports ui bench clean lock install
+.PHONY: help artifacts report check test selftest pools browser lint types imports ui bench bench-long clean lock install
 
 help:  ## list what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -61,6 +61,10 @@ ui: $(READY)  ## the MLflow UI on the embedded registry, on http://127.0.0.1:500
 bench: $(READY)  ## measure the speed and size bars side by side (docs/bench.md)
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.tuning
+
+bench-long: $(READY)  ## judging beside five minutes of inference, and bounds over few groups by simulation (an hour)
+	$(BIN)/python -m bench.long
+	$(BIN)/python -m bench.groups
 
 clean:  ## remove out/ and caches; the registry and .venv stay
 	rm -rf out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -16,6 +16,7 @@ from bench.contest import Contest, Standing
 from bench.judging import BATCHES, ROWS, Costs
 
 PACKAGES = ("torch", "onnx", "onnxruntime", "openvino", "neural-compressor", "nncf", "polygraphy")
+LONG = Path(__file__).parent / "long.json"
 PREAMBLE = """# Bench
 
 `make bench` writes this page. Every latency is taken on one thread, in rounds that hold every contestant in a new random
@@ -105,8 +106,28 @@ def write(rows: Sequence[Row], contests: Sequence[Contest], costs: Costs, result
     }
     results.write_text(json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
     page.write_text(
-        "\n".join([PREAMBLE, *markdown(rows), "", *standings(contests), "", *judging(costs), "", *versions()]) + "\n"
+        "\n".join([PREAMBLE, *markdown(rows), "", *standings(contests), "", *judging(costs), "", *long(), *versions()])
+        + "\n"
     )
+
+
+def long() -> list[str]:
+    """What `bench.long` measured when it last ran; nothing where it did not."""
+    if not LONG.exists():
+        return []
+    lines = [
+        "## Judging beside five minutes of inference",
+        "",
+        "`make bench-long` writes `bench/long.json`: every metric of the task, judged of as many rows as the int8 artifact answers "
+        "in five minutes of CPU.",
+        "",
+        "| model | rows | inference, CPU s | judging, CPU s | judging over inference |",
+        "|---|---|---|---|---|",
+    ]
+    for one in json.loads(LONG.read_text())["models"]:
+        figures = f"{one['rows']:,} | {one['inference_cpu_s']:.0f} | {one['judging_cpu_s']:.1f} | {one['share']:.1%}"
+        lines.append(f"| {one['model']} | {figures} |")
+    return [*lines, ""]
 
 
 def markdown(rows: Sequence[Row]) -> list[str]:
