@@ -7,7 +7,7 @@ those in which answers flipped, then others by a fixed seed; with state, the fir
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,8 @@ from compile import dataset
 from compile.config import ModelFile, TargetFile
 from compile.errors import ConfigError
 from compile.project import Project
+from compile.signature import BATCH, Signature
+from compile.worker import rows_in
 from parity.answers import Flags
 from parity.explain.hypotheses import Bench
 from parity.explain.ladder import RungName
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 SAMPLE_ROWS = 512
 INNER_ROWS = 64
+TOGETHER = 8
 SEED = 0
 
 
@@ -67,12 +70,24 @@ class Case:
         """The first sampled batches as a graph is fed them, the state among them as the float graph reaches it."""
         signature = self.config.signature
         infer, found, seen = opened(self.exact, output_names(signature)), [], 0
-        for feeds, outputs in walked(infer, self.batches, signature):
-            found.append(feeds)
-            seen += len(next(iter(outputs.values())))
+        for feeds, _ in walked(infer, self.batches, signature):
+            found.extend(_few_at_a_time(feeds, signature))
+            seen += rows_in(signature.document(), feeds)
             if seen >= rows:
                 break
         return found
+
+
+def _few_at_a_time(feeds: Batch, signature: Signature) -> Iterator[Batch]:
+    """A batch in pieces of `TOGETHER` rows, where the model takes such: all inner tensors of many rows fill a memory."""
+    axes = {t.name: t.batch_axis for t in signature.inputs}
+    count = next((feeds[n].shape[a] for n, a in axes.items() if a is not None), 0)
+    if not count or signature.axes[BATCH].least > 1:
+        yield feeds
+        return
+    for first in range(0, count, TOGETHER):
+        rows = range(first, min(first + TOGETHER, count))
+        yield {n: v if axes[n] is None else np.take(v, rows, axis=axes[n]) for n, v in feeds.items()}
 
 
 def sample(files: Sequence[Path], rows: Sequence[int], same: Flags | None, *, stateful: bool) -> list[Path]:

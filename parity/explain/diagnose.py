@@ -21,11 +21,13 @@ from compile.dataset import columns_of
 from compile.project import GRAPH_FILE, Project
 from parity.explain import cause as causes
 from parity.explain import doubts
+from parity.explain.branches import straightened
 from parity.explain.case import Case, sample, unprocessed
 from parity.explain.cause import Cause
 from parity.explain.inner import by_constants, changes_that_tell, layers_of_break
 from parity.explain.ladder import ANSWERS, ORDER, Rung, Standing, alike, climb, culprit, scale_of
 from parity.explain.rungs import Places, kept, ladder, linked
+from parity.explain.simulate import with_stream
 from parity.explain.tensors import Diverging, decibel
 from parity.observed import Observed
 from parity.policy import load_policy
@@ -152,7 +154,10 @@ def _case(
     own = None if at.found is None else next(iter(sorted(at.found.glob("*.onnx"))), None)
     far = any(s.rung.name == "artifact as found" and s.rung.after != "compiled artifact" for s in standings)
     raw = unprocessed(project, config, [path.name for path in files])
-    return Case(config, target, exact, fresh, None if own is None else onnx.load(own), files, raw, far)
+    sampled = [with_stream(path) for path in files]
+    graphs = [exact, fresh] if own is None else [exact, fresh, onnx.load(own)]
+    exact, fresh, *theirs = [straightened(graph, sampled, config.signature) for graph in graphs]
+    return Case(config, target, exact, fresh, theirs[0] if theirs else None, files, raw, far)
 
 
 def _outputs(standing: Standing) -> Path:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compile.errors import ToolchainError
 from compile.signature import Signature, Tensor
 from parity.explain.simulate import Batch, Infer, answered
 
@@ -84,11 +85,15 @@ class Trial:
 
 
 def tried(bench: Bench, hypotheses: Sequence[Hypothesis]) -> list[Trial]:
-    """Every hypothesis tested, the best first."""
+    """Every hypothesis tested, the best first; one that the sound graph cannot be run under (an id past the table's end)
+    is none."""
     before = distance(bench, bench.sound)
     trials = []
     for one in hypotheses:
-        predicted = one.predict()
+        try:
+            predicted = one.predict()
+        except ToolchainError:
+            continue
         left = distance(bench, predicted)
         score = 1 - left / before if before and math.isfinite(before) and math.isfinite(left) else 0.0
         trials.append(Trial(one.name, one.remedy, min(score, followed(bench, predicted)), left, one.enough))
@@ -148,6 +153,6 @@ def rows_first(array: Array, tensor: Tensor) -> Array:
 def replaced(batches: Sequence[Batch], name: str, change: Callable[[Array], Array]) -> list[Batch]:
     """The batches with one array changed, still of its dtype."""
     return [
-        batch | {name: np.ascontiguousarray(change(batch[name])).astype(batch[name].dtype, copy=False)}
+        batch | {name: np.asarray(change(batch[name]), batch[name].dtype, order="C")}
         for batch in batches
     ]

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 Found = Literal["export", "fusion", "runtime precision", "quantization"]
 NARROW_TYPES = (10, 16)
 """ONNX's numbers for float16 and bfloat16."""
+WHOLE_GRAPHS = (5, 10)
+"""ONNX's numbers for attributes that are graphs: the branches of an If are no setting."""
+LONGEST = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ def _attributes(sound: onnx.ModelProto, candidate: onnx.ModelProto) -> list[Chan
         for name in sorted(one.keys() | other.keys()):
             if one.get(name) != other.get(name):
                 module = names[node.output[0]]
-                told = f"`{module}`: {node.op_type} has {name} {other.get(name)}, the source's graph {one.get(name)}"
+                told = f"`{module}`: {node.op_type} has {name} {_short(other, name)}, the source's graph {_short(one, name)}"
                 found.append(Change(module, "export", told))
     return found
 
@@ -63,8 +66,15 @@ def _told(node: onnx.NodeProto) -> dict[str, object]:
         defaults = {name: a.default_value for name, a in schema.attributes.items() if a.default_value.name}
     except onnx.defs.SchemaError:  # an operator of another domain
         defaults = {}
-    given = defaults | {a.name: a for a in node.attribute}
+    given = defaults | {a.name: a for a in node.attribute if a.type not in WHOLE_GRAPHS}
     return {name: onnx.helper.get_attribute_value(a) for name, a in given.items()}
+
+
+def _short(told: Mapping[str, object], name: str) -> str:
+    """An attribute as a reader can take it in; `no` where there is none."""
+    value = told.get(name, "no")
+    text = value.decode(errors="replace") if isinstance(value, bytes) else " ".join(str(value).split())
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def _operators(sound: onnx.ModelProto, candidate: onnx.ModelProto) -> list[Change]:
