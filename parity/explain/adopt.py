@@ -82,7 +82,9 @@ def _may_stand_for(value: onnx.ValueInfoProto, tensor: Tensor) -> bool:
 
 
 def _told(value: onnx.ValueInfoProto) -> str:
-    sizes = [str(dim.dim_value) if dim.dim_value > 0 else dim.dim_param or "?" for dim in value.type.tensor_type.shape.dim]
+    sizes = [
+        str(dim.dim_value) if dim.dim_value > 0 else dim.dim_param or "?" for dim in value.type.tensor_type.shape.dim
+    ]
     return f"{value.name} {_dtype(value)} [{', '.join(sizes)}]"
 
 

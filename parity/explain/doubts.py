@@ -99,7 +99,7 @@ def _permuted(task: TaskConfig, answers: Array, labels: Array) -> Iterator[Tried
 
 def _inputs(config: ModelFile, case: Case, source: Path, labels: Array) -> Iterator[Tried]:
     """The sampled rows with each mistake undone on the inputs of the suite itself."""
-    bench = case.bench(case.exact, source / "outputs")
+    bench = case.bench(case.exact, case.answers_in(source / "outputs"))
     rows = _rows(source, config, [path.name for path in case.files])
     before = correct(config.task, answers_in(bench.sound, config), labels[rows])
     if before is None or before.all():

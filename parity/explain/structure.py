@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from compile.coverage import INTEGER_LAYERS
-from parity.explain.points import QUANTIZING, keyed, named_modules
+from parity.explain.points import QUANTIZING, SILENT, keyed, named_modules, readers
 
 if TYPE_CHECKING:
     import onnx
@@ -32,6 +32,12 @@ class Change:
     module: str
     kind: Found
     sentence: str
+    shows_in: frozenset[str] = frozenset()
+    """Where a module that is gone shows instead: in those that read what it gave."""
+
+    @property
+    def modules(self) -> frozenset[str]:
+        return self.shows_in | {self.module}
 
 
 def changes(sound: onnx.ModelProto, candidate: onnx.ModelProto) -> list[Change]:
@@ -79,13 +85,30 @@ def _short(told: Mapping[str, object], name: str) -> str:
 
 def _operators(sound: onnx.ModelProto, candidate: onnx.ModelProto) -> list[Change]:
     ours, theirs = _by_module(sound), _by_module(candidate)
-    found = []
+    found = _missing(sound, set(theirs))
     for module, kinds in theirs.items():
         gained, lost = kinds - ours.get(module, Counter()), ours.get(module, Counter()) - kinds
         if gained and not any(kind.startswith("Random") for kind in gained):
             told = f"`{module}` is computed by {_listed(gained)}, in the source's graph by {_listed(lost) or 'nothing'}"
             found.append(Change(module, _kind(gained, candidate), told))
+        elif lost and not set(lost) <= SILENT:
+            told = f"`{module}` lacks {_listed(lost)}, which the source's graph has"
+            found.append(Change(module, "export", told))
     return found
+
+
+def _missing(sound: onnx.ModelProto, present: set[str]) -> list[Change]:
+    """Modules of the source that the candidate has none of."""
+    names, reading = named_modules(sound), readers(sound)
+    after: dict[str, set[str]] = {}
+    for node in sound.graph.node:
+        if node.op_type not in SILENT and node.output and (module := names[node.output[0]]) not in present:
+            later = {names[one.output[0]] for name in node.output for one in reading.get(name, ()) if one.output}
+            after.setdefault(module, set()).update(later)
+    return [
+        Change(module, "export", f"the source's `{module}` is missing", frozenset(shown))
+        for module, shown in after.items()
+    ]
 
 
 def _by_module(model: onnx.ModelProto) -> Mapping[str, Counter[str]]:

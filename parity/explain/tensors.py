@@ -46,7 +46,10 @@ def compare(reference: onnx.ModelProto, candidate: onnx.ModelProto, feeds: Seque
     points = matched(reference, candidate)
     if not points:
         return []
-    ours, theirs = _exposed(reference, [p.reference for p in points]), _exposed(candidate, [p.candidate for p in points])
+    ours, theirs = (
+        _exposed(reference, [p.reference for p in points]),
+        _exposed(candidate, [p.candidate for p in points]),
+    )
     exact, arrived = ours(feeds[0]), theirs(feeds[0])
     points = [p for p in points if _comparable(exact[p.reference], arrived[p.candidate])]
     if not points:
@@ -58,9 +61,7 @@ def compare(reference: onnx.ModelProto, candidate: onnx.ModelProto, feeds: Seque
         noise.add(exact, theirs(batch))
         if alone is not None:
             local.add(exact, alone(batch | {_fed(p.candidate): exact[p.reference] for p in points}))
-    return [
-        Diverging(p.module, p.op, p.candidate, noise.of(p), None if alone is None else local.of(p)) for p in points
-    ]
+    return [Diverging(p.module, p.op, p.candidate, noise.of(p), None if alone is None else local.of(p)) for p in points]
 
 
 def _exposed(model: onnx.ModelProto, names: Sequence[str]) -> Infer:
@@ -109,9 +110,7 @@ def decibel(noise: float) -> float:
     return math.inf if noise == 0 else -math.inf if math.isinf(noise) else -10 * math.log10(noise)
 
 
-def _with_exact_inputs(
-    candidate: onnx.ModelProto, points: Sequence[Point], exact: Batch, first: Batch
-) -> Infer | None:
+def _with_exact_inputs(candidate: onnx.ModelProto, points: Sequence[Point], exact: Batch, first: Batch) -> Infer | None:
     """The points' tensors where whoever reads one is given the reference's; None where the graph cannot be cut so."""
     cut = forced(candidate, {p.candidate: exact[p.reference].dtype for p in points})
     try:
@@ -167,7 +166,9 @@ def saturations(reference: onnx.ModelProto, candidate: onnx.ModelProto, feeds: S
         for name, bounds in known.items():
             sums[name] += _cut(exact[names[name]].astype(np.float64), *bounds)
     return [
-        Saturation(modules.get(name, name), readers_of.get(name, name), float(beyond / max(count, 1)), _ratio(lost, all_))
+        Saturation(
+            modules.get(name, name), readers_of.get(name, name), float(beyond / max(count, 1)), _ratio(lost, all_)
+        )
         for name, (lost, all_, beyond, count) in sums.items()
     ]
 
