@@ -231,6 +231,9 @@ def _as_rungs(case: Case, rungs: Sequence[Rung]) -> list[Hypothesis]:
 
 def by_structure(case: Case, rung: Rung, changed: Sequence[Change], trials: Sequence[Trial]) -> Cause:
     """Operators that the candidate's graph has otherwise; unexplained where there are none."""
+    own = rung.name == "artifact as found" and case.found is not None
+    if own and (stranger := exchange.another_network(case)) is not None:
+        return Cause("stale or wrong weights", stranger, "build it from the source", trials)
     if changed and rung.name == "artifact as found":
         listed = "; ".join(change.sentence for change in changed[:2])
         modules = [change.module for change in changed]

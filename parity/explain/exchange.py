@@ -102,6 +102,26 @@ def suspected_weights(case: Case) -> Iterator[tuple[Exchange, onnx.ModelProto]]:
         yield Exchange("stale or wrong weights", said(listed, len(theirs)), remedy, modules, mended), sound
 
 
+def another_network(case: Case) -> str | None:
+    """That most of the candidate's weights have no place in the source's graph: nothing could be exchanged."""
+    assert case.found is not None
+    try:
+        ours, theirs = weights_of(case.exact), weights_of(case.found)
+    except ToolchainError:
+        return None
+    shapes = {one.array.shape for one in ours.values()}
+    total = sum(one.array.size for one in theirs.values())
+    strange = [one for one in theirs.values() if one.array.shape not in shapes and one.array.T.shape not in shapes]
+    share = sum(one.array.size for one in strange) / max(total, 1)
+    if share <= MOST_LEFT:
+        return None
+    largest = max(strange, key=lambda one: one.array.size)
+    return (
+        f"the artifact holds another network: {len(strange)} of its {len(theirs)} weight tensors, {share:.0%} of its numbers, "
+        f"have shapes that the source has none of (`{largest.module}`: {'×'.join(map(str, largest.array.shape))})"
+    )
+
+
 def said(other: Sequence[Gap], of: int) -> str:
     """Which weights are not the source's, in a few words."""
     scaled = [f"those of `{g.module}` are {g.factor:.3g} times the source's" for g in other if g.noise < 0.01]

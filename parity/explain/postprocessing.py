@@ -154,12 +154,16 @@ def _activated(bench: Bench, tensor: Tensor, before: Sequence[Array] | None) -> 
         "softmax along the batch (the wrong axis)" if axis == (tensor.batch_axis or 0) else f"softmax along axis {axis}":
         partial(_softmax, axis) for axis in range(len(tensor.shape))
     }  # fmt: skip
-    kinds |= {"sigmoid": lambda x: 1 / (1 + np.exp(-x)), "log-softmax": lambda x: np.log(_softmax(-1, x) + 1e-30)}
+    kinds |= {"sigmoid": lambda x: (1 + np.tanh(x / 2)) / 2, "log-softmax": lambda x: np.log(_softmax(-1, x) + 1e-30)}
     for kind, change in kinds.items():
         yield Hypothesis(
             f"{name} went through {kind}, the source's did not", "apply the activation that the source has",
-            partial(_of, bench, tensor, [change(array.astype(np.float64)) for array in raw]),
+            partial(_through, bench, tensor, change, raw),
         )  # fmt: skip
+
+
+def _through(bench: Bench, tensor: Tensor, change: Callable[[Array], Array], raw: Sequence[Array]) -> list[Batch]:
+    return _of(bench, tensor, [change(array.astype(np.float64)) for array in raw])
 
 
 def _softmax(axis: int, array: Array) -> Array:

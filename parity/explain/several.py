@@ -12,6 +12,7 @@ from itertools import product
 
 import numpy as np
 
+from compile.errors import ToolchainError
 from parity.explain import exchange, postprocessing, preprocessing
 from parity.explain.case import Case
 from parity.explain.hypotheses import Bench, Hypothesis, Trial, distance, tried
@@ -90,7 +91,10 @@ def _both(bench: Bench, singles: Sequence[Trial]) -> Iterator[Hypothesis]:
         if one is not other and (other not in likely or likely.index(one) < likely.index(other)):
             yield _in_turn(bench, one, other)
     for one in entering:
-        bent = replace(bench, sound=one.predict())
+        try:
+            bent = replace(bench, sound=one.predict())
+        except ToolchainError:  # the sound graph takes no such input
+            continue
         for other in postprocessing.suspicions(bent, {}):
             remedy = f"{one.remedy}, and {other.remedy}"
             yield Hypothesis(f"{one.name}, and {other.name}", remedy, other.predict)

@@ -93,22 +93,26 @@ def _operators(sound: onnx.ModelProto, candidate: onnx.ModelProto) -> list[Chang
             found.append(Change(module, _kind(gained, candidate), told))
         elif lost and not set(lost) <= SILENT:
             told = f"`{module}` lacks {_listed(lost)}, which the source's graph has"
-            found.append(Change(module, "export", told))
+            found.append(Change(module, "export", told, _readers_of(module, sound)))
     return found
 
 
 def _missing(sound: onnx.ModelProto, present: set[str]) -> list[Change]:
     """Modules of the source that the candidate has none of."""
-    names, reading = named_modules(sound), readers(sound)
-    after: dict[str, set[str]] = {}
-    for node in sound.graph.node:
-        if node.op_type not in SILENT and node.output and (module := names[node.output[0]]) not in present:
-            later = {names[one.output[0]] for name in node.output for one in reading.get(name, ()) if one.output}
-            after.setdefault(module, set()).update(later)
+    names = named_modules(sound)
+    gone = [names[n.output[0]] for n in sound.graph.node if n.op_type not in SILENT and n.output]
     return [
-        Change(module, "export", f"the source's `{module}` is missing", frozenset(shown))
-        for module, shown in after.items()
+        Change(module, "export", f"the source's `{module}` is missing", _readers_of(module, sound))
+        for module in dict.fromkeys(gone)
+        if module not in present
     ]
+
+
+def _readers_of(module: str, sound: onnx.ModelProto) -> frozenset[str]:
+    """The modules that read what one gives."""
+    names, reading = named_modules(sound), readers(sound)
+    given = [name for name, owner in names.items() if owner == module]
+    return frozenset(names[one.output[0]] for name in given for one in reading.get(name, ()) if one.output)
 
 
 def _by_module(model: onnx.ModelProto) -> Mapping[str, Counter[str]]:
