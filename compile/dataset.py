@@ -12,7 +12,7 @@ and a digest are kept. An `.npz` is read as one batch; of a model with state all
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +61,7 @@ def write(
     most = min(size, signature.axes[BATCH].most) if BATCH in signature.axes else size
     kept = Kept(signature, part)
     noted = kept.noting(batches)
-    pieces = _frames(noted, kept, most) if signature.state else _split(noted, most, signature)
+    pieces = _frames(noted, kept, most, signature) if signature.state else _split(noted, most, signature)
     order = []
     for number, (batch, rows) in enumerate(pieces):
         np.savez(folder / f"{number:05d}.npz", **batch)  # type: ignore[arg-type]  # numpy's stub forbids ** of arrays
@@ -118,7 +118,9 @@ def check(tensors: Iterable[Tensor], batch: Mapping[str, Array], where: str, axe
             rows[tensor.name] = array.shape[tensor.batch_axis]
     if len(set(rows.values())) > 1:
         raise ConfigError(f"{where}: found different numbers of rows: {rows}")
-    if not rows or not all(rows.values()):
+    if not rows:
+        raise ConfigError(f"{where}: no input has the axis `{BATCH}`, which holds the rows; name it in the config")
+    if not all(rows.values()):
         raise ConfigError(f"{where}: found no rows; expected at least one")
     return next(iter(rows.values()))
 
@@ -174,7 +176,7 @@ def load_npz(path: Path, part: str) -> Batch:
 def _input(inputs: Mapping[str, Array], name: str, part: str) -> Array:
     if name not in inputs:
         raise ConfigError(f"{part}: no array for the input `{name}`; found {', '.join(sorted(inputs))}")
-    return np.ascontiguousarray(inputs[name])
+    return np.asarray(inputs[name], order="C")
 
 
 def _columns(raw: Batch, inputs: set[str], rows: int, part: str) -> Batch:
@@ -203,14 +205,18 @@ def _split(batches: Iterable[Batch], size: int, signature: Signature) -> Iterato
         start += count
 
 
-def _frames(batches: Iterable[Batch], kept: Kept, most: int) -> Iterator[tuple[Batch, NDArray[np.int64]]]:
+def _frames(
+    batches: Iterable[Batch], kept: Kept, most: int, signature: Signature
+) -> Iterator[tuple[Batch, NDArray[np.int64]]]:
     """Of `most` streams at a time frame after frame, with the streams' numbers in `stream`; a stream is one `group`."""
     held = list(batches)
     if not held:
         return
-    joined = {name: np.concatenate([b[name] for b in held]) for name in held[0]}
+    axes = {t.name: t.batch_axis for t in signature.data_inputs}
+    settings = {name: _one_setting(name, held) for name, axis in axes.items() if axis is None}
+    joined = {n: np.concatenate([b[n] for b in held], axis=a) for n, a in axes.items() if a is not None}
     del held
-    count = len(next(iter(joined.values())))
+    count = next(array.shape[axes[name] or 0] for name, array in joined.items())
     groups = kept.columns().get("group", np.zeros(count, np.int64))
     names, stream = np.unique(groups, return_inverse=True)
     position = np.zeros(count, np.int64)
@@ -222,4 +228,14 @@ def _frames(batches: Iterable[Batch], kept: Kept, most: int) -> Iterator[tuple[B
         here = (stream >= first) & (stream < first + most)
         for step in range(int(seen[first : first + most].max())):
             rows = np.flatnonzero(here & (position == step))
-            yield {name: v[rows] for name, v in joined.items()} | {"stream": stream[rows].astype(np.int64)}, rows
+            frame = {name: np.take(array, rows, axis=axes[name]) for name, array in joined.items()}
+            yield frame | settings | {"stream": stream[rows].astype(np.int64)}, rows
+
+
+def _one_setting(name: str, batches: Sequence[Batch]) -> Array:
+    """An input without rows (a sampling rate), which streams side by side share."""
+    first = batches[0][name]
+    other = next((i for i, batch in enumerate(batches) if not np.array_equal(batch[name], first)), None)
+    if other is not None:
+        raise ConfigError(f"`{name}` has no rows and differs between batches 0 and {other}; with state it must be one")
+    return first

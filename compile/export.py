@@ -154,7 +154,7 @@ def widened(signature: Signature, example: Mapping[str, np.ndarray]) -> list[np.
             axis = signature.axes.get(size) if isinstance(size, str) else None
             if axis and axis.least < axis.most and array.shape[index] < SMALLEST_TRACED:
                 array = np.repeat(array, SMALLEST_TRACED, axis=index)
-        arrays.append(np.ascontiguousarray(array))
+        arrays.append(np.asarray(array, order="C"))
     return arrays
 
 

@@ -144,4 +144,4 @@ def batches(signature: Signature, calibration: Sequence[Mapping[str, np.ndarray]
     import torch
 
     names = [tensor.name for tensor in signature.inputs]
-    return [tuple(torch.from_numpy(np.ascontiguousarray(batch[name])) for name in names) for batch in calibration]
+    return [tuple(torch.from_numpy(np.asarray(batch[name], order="C")) for name in names) for batch in calibration]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -137,7 +137,7 @@ def _differences(steps: Iterable[tuple[Path, Batch, Batch]], answered: Path, nam
 def _shaken(source: Source, seed: int) -> Source:
     """The source with every float32 weight moved up or down by one unit in its last place.
 
-    Single numbers stay: they are exponents, bounds and sizes, where one unit is another model.
+    Single numbers stay, and the scales of a resize: they are exponents, bounds and sizes, where one unit is another model.
     """
     random = np.random.default_rng(seed)
 
@@ -148,7 +148,7 @@ def _shaken(source: Source, seed: int) -> Source:
         return shaken
 
     if source.graph is not None:
-        return replace(source, graph=_with_constants(source.graph, moved))
+        return replace(source, graph=_with_constants(source.graph, moved, sizing(source.graph)))
     import torch
 
     module = copy.deepcopy(_callable(source)).float()
@@ -278,15 +278,27 @@ def _doubled(graph: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def _with_constants(graph: onnx.ModelProto, change: Callable[[Array], Array]) -> onnx.ModelProto:
-    """A copy of a graph with `change` made to every float32 tensor it holds."""
+def sizing(graph: onnx.ModelProto) -> set[str]:
+    """The tensors that say how large a result is: 2 and a little less than 2 are other shapes."""
+    return {name for node in graph.graph.node if node.op_type in ("Resize", "Upsample") for name in node.input[1:]}
+
+
+def _with_constants(
+    graph: onnx.ModelProto, change: Callable[[Array], Array], spared: Collection[str] = ()
+) -> onnx.ModelProto:
+    """A copy of a graph with `change` made to every float32 tensor it holds but those `spared`."""
     import onnx
     from onnx import TensorProto, numpy_helper
 
     model = onnx.ModelProto()
     model.CopyFrom(graph)
-    held = [a.t for n in model.graph.node for a in n.attribute if a.type == onnx.AttributeProto.TENSOR]
-    for tensor in (*model.graph.initializer, *held):
+    held = [
+        a.t
+        for n in model.graph.node
+        for a in n.attribute
+        if a.type == onnx.AttributeProto.TENSOR and not set(n.output) & set(spared)
+    ]
+    for tensor in (*(t for t in model.graph.initializer if t.name not in spared), *held):
         if tensor.data_type == TensorProto.FLOAT:
             tensor.CopyFrom(numpy_helper.from_array(change(numpy_helper.to_array(tensor)), tensor.name))
     return model

@@ -135,28 +135,28 @@ def fit(module: torch.nn.Module, weights: Mapping[str, Any]) -> None:
     module.load_state_dict(weights, strict=True)
 
 
-def read_onnx(path: Path) -> onnx.ModelProto:
+def read_onnx(path: Path, where: str = "source.onnx") -> onnx.ModelProto:
     """A checked ONNX model; says so where the file is damaged or of an opset that nothing here reads."""
     import onnx
     from google.protobuf.message import DecodeError
 
     if not path.is_file():
-        raise ConfigError(f"source.onnx: no such file: {path}")
+        raise ConfigError(f"{where}: no such file: {path}")
     try:
         model = onnx.load(path)
     except (DecodeError, ValueError, OSError, onnx.checker.ValidationError) as error:
-        raise ConfigError(f"source.onnx: {path} is damaged or no ONNX file: {error}") from error
+        raise ConfigError(f"{where}: {path} is damaged or no ONNX file: {error}") from error
     newest = onnx.defs.onnx_opset_version()
     for entry in model.opset_import:
         if entry.domain in ("", "ai.onnx") and entry.version > newest:
             raise ConfigError(
-                f"source.onnx: {path} uses opset {entry.version}; the newest that is read here is {newest}. "
+                f"{where}: {path} uses opset {entry.version}; the newest that is read here is {newest}. "
                 f"Export it with `opset_version={min(newest, 20)}`"
             )
     try:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
-        raise ConfigError(f"source.onnx: {path} is damaged: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"{where}: {path} is damaged: {str(error).splitlines()[0]}") from error
     return model
 
 

@@ -140,7 +140,7 @@ def execute(trt, engine, context, cuda, feeds):
     outputs = [n for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.OUTPUT]
     for name in names:
         if name not in outputs:
-            array = np.ascontiguousarray(feeds[name])
+            array = np.asarray(feeds[name], order="C")
             context.set_input_shape(name, array.shape)
             context.set_tensor_address(name, cuda.upload(name, array))
     found = {n: np.empty(tuple(context.get_tensor_shape(n)), trt.nptype(engine.get_tensor_dtype(n))) for n in outputs}

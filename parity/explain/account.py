@@ -44,8 +44,10 @@ def printed(explained: Explained) -> str:
 def sentence(document: Mapping[str, Any]) -> str:
     """`at “artifact as found”: …`"""
     at = "" if document["step"] is None else f"at “{document['step']}”: "
+    second = document["second"]
+    more = "" if second is None else f". A second cause remains: {second['cause']}: {second['sentence']}"
     unfit = "" if document["explained"] else ". Not fit for failover."
-    return f"{at}{document['sentence']}{unfit}"
+    return f"{at}{document['sentence']}{more}{unfit}"
 
 
 def ladder(document: Mapping[str, Any]) -> Table:

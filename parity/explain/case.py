@@ -7,7 +7,7 @@ those in which answers flipped, then others by a fixed seed; with state, the fir
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,9 +18,11 @@ from compile import dataset
 from compile.config import ModelFile, TargetFile
 from compile.errors import ConfigError
 from compile.project import Project
+from compile.signature import BATCH, Signature
+from compile.worker import rows_in
 from parity.answers import Flags
 from parity.explain.hypotheses import Bench
-from parity.explain.ladder import RungName
+from parity.explain.ladder import RungName, Scale
 from parity.explain.simulate import Batch, answered, opened, output_names, walked, with_stream
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 SAMPLE_ROWS = 512
 INNER_ROWS = 64
+TOGETHER = 8
 SEED = 0
 
 
@@ -42,6 +45,7 @@ class Case:
     found: onnx.ModelProto | None
     files: Sequence[Path]
     raw: Sequence[Batch] | None
+    scale: Scale
     foreign: bool = False
     """Nearer to the float graph than to what the line gives this target: made by other tools."""
 
@@ -56,23 +60,48 @@ class Case:
         float_before = name == "runtime, precision pinned" or (name == "artifact as found" and self.foreign)
         return self.exact if float_before else self.fresh
 
-    def bench(self, sound: onnx.ModelProto, outputs: Path) -> Bench:
-        """Hypotheses are tried with the graph `sound` against the answers that lie in `outputs`."""
+    def answers_of(self, graph: onnx.ModelProto) -> list[Batch]:
+        """What a graph answers on the sample."""
+        signature = self.config.signature
+        return answered(opened(graph, output_names(signature)), self.batches, signature)
+
+    def answers_in(self, outputs: Path) -> list[Batch]:
+        """What was answered on the sample, as it lies there."""
+        return [with_stream(outputs / path.name) for path in self.files]
+
+    def bench(self, sound: onnx.ModelProto, found: Sequence[Batch]) -> Bench:
+        """Hypotheses are tried with the graph `sound` against the answers `found`."""
         signature, batches = self.config.signature, self.batches
         infer = opened(sound, output_names(signature))
-        found = [with_stream(outputs / path.name) for path in self.files]
-        return Bench(signature, infer, batches, answered(infer, batches, signature), found, self.raw)
+        return Bench(signature, infer, batches, answered(infer, batches, signature), found, self.raw, sound)
+
+    def between(self, sound: Sequence[Batch], found: Sequence[Batch]) -> Bench:
+        """Two sides' answers beside each other, with nothing to run."""
+        return Bench(self.config.signature, lambda feeds: feeds, self.batches, sound, found)
 
     def feeds(self, rows: int = INNER_ROWS) -> list[Batch]:
         """The first sampled batches as a graph is fed them, the state among them as the float graph reaches it."""
         signature = self.config.signature
-        infer, found, seen = opened(self.exact, output_names(signature)), [], 0
-        for feeds, outputs in walked(infer, self.batches, signature):
-            found.append(feeds)
-            seen += len(next(iter(outputs.values())))
+        infer, seen = opened(self.exact, output_names(signature)), 0
+        found: list[Batch] = []
+        for feeds, _ in walked(infer, self.batches, signature):
+            found.extend(_few_at_a_time(feeds, signature))
+            seen += rows_in(signature.document(), feeds)
             if seen >= rows:
                 break
         return found
+
+
+def _few_at_a_time(feeds: Batch, signature: Signature) -> Iterator[Batch]:
+    """A batch in pieces of `TOGETHER` rows, where the model takes such: all inner tensors of many rows fill a memory."""
+    axes = {t.name: t.batch_axis for t in signature.inputs}
+    count = next((feeds[n].shape[a] for n, a in axes.items() if a is not None), 0)
+    if not count or signature.axes[BATCH].least > 1:
+        yield feeds
+        return
+    for first in range(0, count, TOGETHER):
+        rows = range(first, min(first + TOGETHER, count))
+        yield {n: v if axes[n] is None else np.take(v, rows, axis=axes[n]) for n, v in feeds.items()}
 
 
 def sample(files: Sequence[Path], rows: Sequence[int], same: Flags | None, *, stateful: bool) -> list[Path]:

@@ -7,15 +7,15 @@ in, the fresh graph's ranges put in, mistakes before and behind the model, narro
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from compile.errors import ToolchainError
-from parity.explain import exchange, postprocessing, preprocessing
+from parity.explain import exchange, postprocessing, preprocessing, several
 from parity.explain.case import Case
-from parity.explain.hypotheses import EMULATED, REPRODUCED, Array, Bench, Hypothesis, Trial, tried
+from parity.explain.hypotheses import EMULATED, REPRODUCED, Array, Bench, Hypothesis, Trial, distance, tried
 from parity.explain.ladder import Rung, Standing
 from parity.explain.rounding import Narrow, rounded
 from parity.explain.simulate import Batch, answered, exposing, opened, output_names, walked, with_stream
@@ -49,6 +49,14 @@ class Cause:
     remedy: str | None = None
     trials: Sequence[Trial] = ()
     modules: Sequence[str] = ()
+    mended: onnx.ModelProto | None = None
+    """The candidate's graph without this defect, where it could be undone."""
+    second: Cause | None = None
+    """What remains when this one is undone."""
+
+    @property
+    def explained(self) -> bool:
+        return self.kind != "unexplained" and (self.second is None or self.second.explained)
 
 
 BY_RUNG: dict[str, tuple[Kind, str, str | None]] = {
@@ -63,8 +71,8 @@ BY_RUNG: dict[str, tuple[Kind, str, str | None]] = {
 def find(
     case: Case, standings: Sequence[Standing], broken: Standing, effective: Sequence[str], changed: Sequence[Change]
 ) -> Cause:
-    """The cause behind the last broken rung. `effective`: float precisions that the runtime itself reports; `changed`:
-    where the candidate's graph is another and gives other numbers."""
+    """The cause behind the last broken rung, and what remains without it. `effective`: float precisions that the runtime
+    itself reports; `changed`: where the candidate's graph is another and gives other numbers."""
     rung = broken.rung
     if rung.name == "quantized graph simulated" and case.target.precision == "float16":
         return Cause("runtime precision", "the error is the one that half precision brings, which this target asks for")
@@ -74,45 +82,118 @@ def find(
     if rung.name == "artifact as found" and case.found is not None:
         cause = exchanged(case)
         if cause is not None:
-            return cause
+            return _and_beneath(case, rung, cause, changed)
     if broken.laws:
         return Cause("unexplained", f"{rung.name}: {'; '.join(broken.laws[:3])}")
     narrow = sorted(set(effective) & NARROW)
     if narrow and rung.name in ("runtime, precision pinned", "compiled artifact"):
         return Cause("runtime precision", f"the runtime itself reports that it computes in {', '.join(narrow)}", PIN)
-    trials = trials_of(case, rung, [standing.rung for standing in standings])
+    assert rung.outputs is not None
+    bench = case.bench(case.sound_before(rung.name), case.answers_in(rung.outputs))
+    trials = trials_of(case, bench, [standing.rung for standing in standings])
+    return _mistaken(case, rung, bench, trials, changed) or by_structure(case, rung, changed, trials)
+
+
+def _mistaken(case: Case, rung: Rung, bench: Bench, trials: Sequence[Trial], changed: Sequence[Change]) -> Cause | None:
+    """Mistakes around the model: one, one over wrong weights, or two at once."""
     best = trials[0] if trials else None
     if best is not None and best.holds and not (changed and best.score < REPRODUCED):
-        kind: Kind = "runtime precision" if best.remedy == PIN else "pre/post-processing"
-        sentence = f"{best.name}; done to the source's graph, this reproduces {best.score:.1%} of the error"
-        return Cause(kind, sentence, best.remedy, trials)
-    return by_structure(case, rung, changed, trials)
+        if best.remedy == PIN:
+            return _reproduced("runtime precision", best, trials)
+        return _and_more(case, rung, bench, best, trials)
+    own = rung.name == "artifact as found" and case.found is not None
+    over = _over_wrong_weights(case, bench) if own else None
+    if over is not None:
+        return over
+    both = several.pairs(bench, trials)
+    return _reproduced("pre/post-processing", both[0], trials) if both and both[0].holds else None
+
+
+def _reproduced(
+    kind: Kind, best: Trial, trials: Sequence[Trial], second: Cause | None = None, *, of: str = "the error"
+) -> Cause:
+    sentence = f"{best.name}; done to the source's graph, this reproduces {best.score:.1%} of {of}"
+    return Cause(kind, sentence, best.remedy, trials, second=second)
+
+
+def _and_more(case: Case, rung: Rung, bench: Bench, best: Trial, trials: Sequence[Trial]) -> Cause:
+    """A mistake around the model, and what remains where the sound side makes it too."""
+    second = None
+    left = several.rest(case, best.predict(), bench.found, distance(bench, bench.sound))
+    if left.matters:
+        own = rung.name == "artifact as found"
+        under = several.beneath(case, best) if own else None
+        second = _exchange(under) if under is not None else _unknown(left.share)
+    return _reproduced("pre/post-processing", best, trials, second)
+
+
+def _unknown(share: float) -> Cause:
+    return Cause("unexplained", f"no experiment explains the {share:.1%} of the error that are left")
+
+
+def _exchange(found: exchange.Exchange) -> Cause:
+    return Cause(found.kind, found.sentence, found.remedy, modules=found.modules, mended=found.mended)
+
+
+def _over_wrong_weights(case: Case, bench: Bench) -> Cause | None:
+    """A mistake around the model that shows only once the candidate has the source's weights."""
+    for suspicion, sound in exchange.suspected_weights(case):
+        assert suspicion.mended is not None
+        try:
+            mended = case.bench(sound, case.answers_of(suspicion.mended))
+        except ToolchainError:
+            continue
+        trials = trials_of(replace(case, found=suspicion.mended), mended, [])
+        under = several.beneath(case, trials[0]) if trials and trials[0].holds and trials[0].remedy != PIN else None
+        if under is not None:
+            told = "the error that the artifact has with the source's weights"
+            return _reproduced("pre/post-processing", trials[0], trials, _exchange(under), of=told)
+    return None
+
+
+def _and_beneath(case: Case, rung: Rung, cause: Cause, changed: Sequence[Change]) -> Cause:
+    """What was put right in the candidate's graph, and what is still wrong with it then."""
+    if cause.mended is None:
+        return cause
+    assert case.found is not None
+    sound, mended = case.sound_before(rung.name), case.answers_of(cause.mended)
+    bench = case.bench(sound, mended)
+    before = distance(case.between(bench.sound, case.answers_of(case.found)), bench.sound)
+    left = several.rest(case, bench.sound, mended, before)
+    if not left.matters:
+        return cause
+    after = replace(case, found=cause.mended)
+    if (further := exchanged(after)) is not None:
+        return replace(cause, second=further)
+    trials = trials_of(after, bench, [])
+    second = _mistaken(after, rung, bench, trials, changed) or by_structure(after, rung, changed, trials)
+    return replace(cause, second=second if second.explained else _unknown(left.share))
 
 
 def exchanged(case: Case) -> Cause | None:
     """The weights or the ranges, where putting the right ones into the candidate's own graph mends it."""
     assert case.found is not None
     try:
-        found = exchange.weights(case) or exchange.ranges(case) or exchange.quantizers(case)
+        found = exchange.narrow(case) or exchange.weights(case) or exchange.ranges(case) or exchange.quantizers(case)
     except ToolchainError:  # the candidate's graph cannot be run here: other experiments must speak
         return None
-    return None if found is None else Cause(found.kind, found.sentence, found.remedy, modules=found.modules)
+    return None if found is None else _exchange(found)
 
 
-def trials_of(case: Case, rung: Rung, rungs: Sequence[Rung]) -> list[Trial]:
-    """Every mistake done to the sound graph, against what was answered on this rung; the best first."""
-    assert rung.outputs is not None
-    sound = case.sound_before(rung.name)
-    bench = case.bench(sound, rung.outputs)
-    behind = postprocessing.suspicions(bench, _entering(case, sound, bench))
+def trials_of(case: Case, bench: Bench, rungs: Sequence[Rung]) -> list[Trial]:
+    """Every mistake done to the sound graph, against what was answered; the best first."""
+    behind = postprocessing.suspicions(bench, _entering(case, bench))
     trials = tried(bench, [*preprocessing.suspicions(bench), *behind, *_narrower(case), *_as_rungs(case, rungs)])
     if max((trial.score for trial in trials), default=0.0) < EXACT:
         trials += tried(bench, list(preprocessing.fitted_scale(bench)))
     return sorted(trials, key=lambda trial: -trial.score)
 
 
-def _entering(case: Case, sound: onnx.ModelProto, bench: Bench) -> dict[str, list[Array]]:
+def _entering(case: Case, bench: Bench) -> dict[str, list[Array]]:
     """Per output, what enters the activation that it ends in, on the sample."""
+    sound = bench.graph
+    if sound is None:
+        return {}
     names = {t.name: n for t in bench.outputs if (n := postprocessing.entering(sound, t.name)) is not None}
     if not names:
         return {}
@@ -150,6 +231,9 @@ def _as_rungs(case: Case, rungs: Sequence[Rung]) -> list[Hypothesis]:
 
 def by_structure(case: Case, rung: Rung, changed: Sequence[Change], trials: Sequence[Trial]) -> Cause:
     """Operators that the candidate's graph has otherwise; unexplained where there are none."""
+    own = rung.name == "artifact as found" and case.found is not None
+    if own and (stranger := exchange.another_network(case)) is not None:
+        return Cause("stale or wrong weights", stranger, "build it from the source", trials)
     if changed and rung.name == "artifact as found":
         listed = "; ".join(change.sentence for change in changed[:2])
         modules = [change.module for change in changed]

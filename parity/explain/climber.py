@@ -18,7 +18,8 @@ from compile.config import TargetFile, declared_options, toolchain_file
 from compile.errors import ToolchainError
 from compile.line import Line, Unavailable
 from compile.project import GRAPH_FILE
-from parity.explain.found import Found, adopted
+from parity.explain.adopt import adopted
+from parity.explain.found import Found
 from parity.explain.ladder import Rule, slug
 
 BUILT = "built.json"
@@ -104,7 +105,7 @@ class Climber:
         except Unavailable as reason:
             return Ran(rung, None, str(reason), leads)
         except ToolchainError as error:
-            return Ran(rung, None, str(error).splitlines()[0], leads)
+            return Ran(rung, None, _told(error), leads)
         return self.answered(rung, place / "artifact", options, precision=precision, leads=leads, rule=rule)
 
     def answered(
@@ -128,7 +129,7 @@ class Climber:
         except Unavailable as reason:
             return Ran(rung, None, str(reason), leads)
         except ToolchainError as error:
-            return Ran(rung, None, str(error).splitlines()[0], leads)
+            return Ran(rung, None, _told(error), leads)
         return Ran(rung, place / "outputs", None, leads, rule)
 
     def work(
@@ -156,6 +157,12 @@ class Climber:
         place.mkdir(parents=True)
         made, _ = line.child(place, self.what, "compile.dialect:derive", arguments)
         return made
+
+
+def _told(error: ToolchainError) -> str:
+    """What went wrong, without where its log was: that folder is gone when this is read."""
+    text = str(error).splitlines()[0].split(". Its log is")[0]
+    return text.split(": ", 3)[-1] if text.count(": ") > 2 else text
 
 
 def _precisions(built: Path) -> list[str]:

@@ -21,11 +21,13 @@ from compile.dataset import columns_of
 from compile.project import GRAPH_FILE, Project
 from parity.explain import cause as causes
 from parity.explain import doubts
+from parity.explain.branches import straightened
 from parity.explain.case import Case, sample, unprocessed
 from parity.explain.cause import Cause
 from parity.explain.inner import by_constants, changes_that_tell, layers_of_break
-from parity.explain.ladder import ANSWERS, ORDER, Rung, Standing, alike, climb, culprit, scale_of
+from parity.explain.ladder import ANSWERS, ORDER, Rung, Scale, Standing, alike, climb, culprit, scale_of
 from parity.explain.rungs import Places, kept, ladder, linked
+from parity.explain.simulate import with_stream
 from parity.explain.tensors import Diverging, decibel
 from parity.observed import Observed
 from parity.policy import load_policy
@@ -66,9 +68,10 @@ def diagnose(
     climbed = linked([kept(made, r) for r in ladder(made, at, exact, fresh, config, rungs)], config, foreign=foreign)
     columns = columns_of(at.suite)
     groups = codes(columns["group"][columns["row"]]) if "group" in columns else None
-    standings = climb(climbed, config, scale_of(at.source, load_policy(project, config.policy)), groups)
-    case = _case(project, config, load_target(project, target), at, standings, exact, fresh)
-    found = _diagnosis(config, at, case, standings, effective)
+    scale = scale_of(at.source, load_policy(project, config.policy))
+    standings = climb(climbed, config, scale, groups)
+    case = _case(project, config, load_target(project, target), at, standings, (exact, fresh), scale)
+    found = _unanswered(climbed) or _diagnosis(config, at, case, standings, effective)
     document = {
         "model": model,
         "target": target,
@@ -82,6 +85,14 @@ def diagnose(
         if not standing.laws:
             np.save(_outputs(standing).parent / ANSWERS, Observed(_outputs(standing).parent, config).answers())
     (made / "explain.json").write_text(json.dumps(plain(document), indent=1, sort_keys=True, allow_nan=False))
+
+
+def _unanswered(climbed: Sequence[Rung]) -> Diagnosis | None:
+    """That what is to be explained gave no answers at all: then no rung before it is the answer."""
+    asked = [rung for rung in climbed if rung.name in ("artifact as found", "observation as found")]
+    if not asked or any(rung.outputs is not None for rung in asked):
+        return None
+    return Diagnosis(Cause("unexplained", f"the artifact could not be run here: {asked[0].why}"), step=asked[0].name)
 
 
 def _diagnosis(
@@ -109,8 +120,9 @@ def _finding(found: Diagnosis) -> dict[str, Any]:
     cause, diverging = found.cause, found.diverging
     return {
         "cause": cause.kind,
-        "explained": cause.kind != "unexplained",
+        "explained": cause.explained,
         "sentence": cause.sentence,
+        "second": _second(cause),
         "step": found.step,
         "first": _tensor(diverging[0]) if diverging else None,
         "worst": _tensor(max(diverging, key=lambda one: one.own)) if diverging else None,
@@ -119,6 +131,13 @@ def _finding(found: Diagnosis) -> dict[str, Any]:
         "modules": list(cause.modules),
         "hypotheses": [{"name": t.name, "score": round(max(t.score, 0.0), 4)} for t in cause.trials[:8]],
     }
+
+
+def _second(cause: Cause) -> dict[str, Any] | None:
+    """What remains once the cause is undone, if anything does."""
+    if cause.second is None:
+        return None
+    return {"cause": cause.second.kind, "sentence": cause.second.sentence, "remedy": cause.second.remedy}
 
 
 def plain(value: Any) -> Any:
@@ -136,8 +155,8 @@ def _case(
     target: TargetFile,
     at: Places,
     standings: Sequence[Standing],
-    exact: onnx.ModelProto,
-    fresh: onnx.ModelProto,
+    graphs: tuple[onnx.ModelProto, onnx.ModelProto],
+    scale: Scale,
 ) -> Case:
     import onnx
 
@@ -152,7 +171,10 @@ def _case(
     own = None if at.found is None else next(iter(sorted(at.found.glob("*.onnx"))), None)
     far = any(s.rung.name == "artifact as found" and s.rung.after != "compiled artifact" for s in standings)
     raw = unprocessed(project, config, [path.name for path in files])
-    return Case(config, target, exact, fresh, None if own is None else onnx.load(own), files, raw, far)
+    sampled = [with_stream(path) for path in files]
+    all_graphs = graphs if own is None else (*graphs, onnx.load(own))
+    exact, fresh, *theirs = [straightened(graph, sampled, config.signature) for graph in all_graphs]
+    return Case(config, target, exact, fresh, theirs[0] if theirs else None, files, raw, scale, far)
 
 
 def _outputs(standing: Standing) -> Path:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from compile.config import ModelFile, TaskConfig
+from compile.errors import ToolchainError
 from parity import statistics
 from parity.answers import Array, Flags, correct
 from parity.explain import preprocessing
@@ -98,13 +99,16 @@ def _permuted(task: TaskConfig, answers: Array, labels: Array) -> Iterator[Tried
 
 def _inputs(config: ModelFile, case: Case, source: Path, labels: Array) -> Iterator[Tried]:
     """The sampled rows with each mistake undone on the inputs of the suite itself."""
-    bench = case.bench(case.exact, source / "outputs")
+    bench = case.bench(case.exact, case.answers_in(source / "outputs"))
     rows = _rows(source, config, [path.name for path in case.files])
     before = correct(config.task, answers_in(bench.sound, config), labels[rows])
     if before is None or before.all():
         return
     for one in preprocessing.prepared_otherwise(bench):
-        after = correct(config.task, answers_in(one.predict(), config), labels[rows])
+        try:
+            after = correct(config.task, answers_in(one.predict(), config), labels[rows])
+        except ToolchainError:  # the model cannot be run on inputs made so: they were not
+            continue
         if after is not None:
             name = one.name.replace("the candidate sees", "the model seems to expect")
             yield name, "prepare the suite's inputs as the model was trained", before, after

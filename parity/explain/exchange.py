@@ -6,19 +6,29 @@ stayed. The rule: a difference in the files is a suspicion; only the error that 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from compile.errors import ToolchainError
 from parity.explain.case import Case
-from parity.explain.hypotheses import FIT, SCORE, Bench, distance
+from parity.explain.hypotheses import FIT, SCORE, distance
 from parity.explain.points import readers
-from parity.explain.simulate import answered, opened, output_names
+from parity.explain.simulate import Batch
 from parity.explain.tensors import Saturation, quantizer_ranges, saturations
-from parity.explain.weights import Gap, gaps, weights_of, with_arrays, with_ranges
+from parity.explain.weights import (
+    NARROW,
+    Gap,
+    gaps,
+    is_narrow,
+    loses,
+    paired,
+    weights_of,
+    with_arrays,
+    with_ranges,
+)
 
 if TYPE_CHECKING:
     import onnx
@@ -32,29 +42,84 @@ SHOWN = 4
 class Exchange:
     """What an exchange showed."""
 
-    kind: Literal["stale or wrong weights", "quantization"]
+    kind: Literal["stale or wrong weights", "quantization", "runtime precision"]
     sentence: str
     remedy: str | None
     modules: Sequence[str]
+    mended: onnx.ModelProto | None = None
+    """The candidate without this defect; None where that is only imitated."""
 
 
-def weights(case: Case) -> Exchange | None:
+Truth = Sequence[Batch] | None
+"""What a candidate without the defect in question would answer on the sample; None: what the sound graph answers."""
+
+
+def weights(case: Case, truth: Truth = None) -> Exchange | None:
     """The source's weights in the candidate: the fresh graph's where both have the same layers, else the float graph's."""
+    for suspicion, sound in suspected_weights(case):
+        assert suspicion.mended is not None
+        gone = _gone(case, sound, suspicion.mended, truth)
+        if gone > MOST_LEFT:
+            told = f"{suspicion.sentence}; with the source's in their place {gone:.0%} of the error is gone"
+            return replace(suspicion, sentence=told)
+    return None
+
+
+def narrow(case: Case) -> Exchange | None:
+    """Weights that are the source's, stored in half the bits: rounded or cut off."""
+    assert case.found is not None
+    ours, theirs = weights_of(case.exact), weights_of(case.found)
+    for kind, room in NARROW.items():
+        stored = {key: twin for key, twin in paired(ours, theirs).items() if is_narrow(theirs[key], kind)}
+        lost = {k: ours[o].array for k, o in stored.items() if loses(ours[o], theirs[k], room)}
+        if not lost:
+            continue
+        mended = with_arrays(case.found, lost)
+        gone = _gone(case, case.exact, mended, None)
+        if gone > MOST_LEFT:
+            sentence = (
+                f"{len(lost)} of the artifact's {len(theirs)} weight tensors are the source's stored in {kind}; with the "
+                f"source's own in their place {gone:.0%} of the error is gone"
+            )
+            modules = list(dict.fromkeys(theirs[key].module for key in lost))
+            return Exchange("runtime precision", sentence, "store the weights in float32", modules, mended)
+    return None
+
+
+def suspected_weights(case: Case) -> Iterator[tuple[Exchange, onnx.ModelProto]]:
+    """Weights that are not those of a sound graph, put in from it; and that graph."""
     assert case.found is not None
     theirs = weights_of(case.found)
     for sound in (case.fresh, case.exact):
         ours = weights_of(sound)
         other = gaps(ours, theirs)
         if not other:
-            return None
+            return
+        listed = [gap for _, _, gap in other]
         mended = with_arrays(case.found, {their: ours[our].array for our, their, _ in other})
-        gone = _gone(case, sound, mended)
-        if gone > MOST_LEFT:
-            listed = [gap for _, _, gap in other]
-            sentence = f"{said(listed, len(theirs))}; with the source's in their place {gone:.0%} of the error is gone"
-            modules = list(dict.fromkeys(gap.module for gap in listed))
-            return Exchange("stale or wrong weights", sentence, "build it again from the source's weights", modules)
-    return None
+        modules = list(dict.fromkeys(gap.module for gap in listed))
+        remedy = "build it again from the source's weights"
+        yield Exchange("stale or wrong weights", said(listed, len(theirs)), remedy, modules, mended), sound
+
+
+def another_network(case: Case) -> str | None:
+    """That most of the candidate's weights have no place in the source's graph: nothing could be exchanged."""
+    assert case.found is not None
+    try:
+        ours, theirs = weights_of(case.exact), weights_of(case.found)
+    except ToolchainError:
+        return None
+    shapes = {one.array.shape for one in ours.values()}
+    total = sum(one.array.size for one in theirs.values())
+    strange = [one for one in theirs.values() if one.array.shape not in shapes and one.array.T.shape not in shapes]
+    share = sum(one.array.size for one in strange) / max(total, 1)
+    if share <= MOST_LEFT:
+        return None
+    largest = max(strange, key=lambda one: one.array.size)
+    return (
+        f"the artifact holds another network: {len(strange)} of its {len(theirs)} weight tensors, {share:.0%} of its numbers, "
+        f"have shapes that the source has none of (`{largest.module}`: {'×'.join(map(str, largest.array.shape))})"
+    )
 
 
 def said(other: Sequence[Gap], of: int) -> str:
@@ -68,11 +133,11 @@ def said(other: Sequence[Gap], of: int) -> str:
     return f"{len(other)} of the artifact's {of} weight tensors are not the source's ({named}{more})"
 
 
-def ranges(case: Case) -> Exchange | None:
+def ranges(case: Case, truth: Truth = None) -> Exchange | None:
     """The fresh graph's activation ranges in the candidate."""
     assert case.found is not None
     mended, other = with_ranges(case.found, case.fresh)
-    gone = _gone(case, case.fresh, mended) if other else 0.0
+    gone = _gone(case, case.fresh, mended, truth) if other else 0.0
     if gone <= MOST_LEFT:
         return None
     sentence = (
@@ -80,19 +145,23 @@ def ranges(case: Case) -> Exchange | None:
     )
     after = f"; with those in their place {gone:.0%} of the error is gone"
     modules = [one.module for one in cut_off(case, case.found)]
-    return Exchange("quantization", sentence + after, "calibrate again and rebuild", modules)
+    return Exchange("quantization", sentence + after, "calibrate again and rebuild", modules, mended)
 
 
 def quantizers(case: Case) -> Exchange | None:
     """A candidate that was quantized elsewhere, with its activations left in float and its weights as the source has them."""
     assert case.found is not None
-    if not any(node.op_type == "QuantizeLinear" for node in case.found.graph.node):
+    calibrated = dict(quantizer_ranges(case.found))
+    if not any(node.op_type == "QuantizeLinear" for node in case.found.graph.node) or (
+        calibrated
+        and calibrated == dict(quantizer_ranges(case.fresh))  # every int8 artifact answers nearer to float so
+    ):
         return None
     ours, theirs = weights_of(case.exact), weights_of(case.found)
     unrounded = {key: ours[key].array for key, weight in theirs.items() if key in ours and weight.step}
     alike = {key: array for key, array in unrounded.items() if array.shape == theirs[key].array.shape}
     attempts = (with_arrays(unquantized(case.found, widened=widened), alike) for widened in (False, True))
-    gone = max(_gone(case, case.exact, attempt) for attempt in attempts)
+    gone = max(_gone(case, case.exact, attempt, None) for attempt in attempts)
     if gone <= MOST_LEFT:
         return None
     sentence = (
@@ -160,21 +229,20 @@ def _become(node: onnx.NodeProto, op: str, inputs: Sequence[str]) -> None:
     del node.attribute[:]
 
 
-def _gone(case: Case, sound: onnx.ModelProto, mended: onnx.ModelProto) -> float:
+def _gone(case: Case, sound: onnx.ModelProto, mended: onnx.ModelProto, truth: Truth) -> float:
     """The share of the candidate's error against the sound graph that the mended candidate no longer has."""
     assert case.found is not None
-    before = _error(case, sound, case.found)
+    ours = case.answers_of(sound) if truth is None else truth
+    before = _error(case, ours, case.answers_of(case.found))
     if not before:
         return 0.0
     try:
-        return 1 - _error(case, sound, mended) / before
+        return 1 - _error(case, ours, case.answers_of(mended)) / before
     except ToolchainError:  # what was put in does not fit the graph
         return 0.0
 
 
-def _error(case: Case, sound: onnx.ModelProto, candidate: onnx.ModelProto) -> float:
+def _error(case: Case, ours: Sequence[Batch], theirs: Sequence[Batch]) -> float:
     """Energy of the candidate's error on the sample over the sound graph's own energy."""
-    signature = case.config.signature
-    ours, theirs = (answered(opened(g, output_names(signature)), case.batches, signature) for g in (sound, candidate))
-    bench = Bench(signature, lambda feeds: feeds, case.batches, ours, ours)
+    bench = case.between(ours, ours)
     return distance(bench, theirs, FIT) + distance(bench, theirs, SCORE)

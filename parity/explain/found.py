@@ -10,17 +10,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from compile import build, digest
 from compile.errors import ConfigError
 from compile.line import Line
-from compile.signature import Signature
 from compile.step import read_record
 from compile.worker import fingerprint
-
-if TYPE_CHECKING:
-    import onnx
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,31 +104,3 @@ def _document(observation: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found
-
-
-def adopted(graph: Path, signature: Signature, made: Path) -> Path:
-    """An ONNX file from elsewhere under the signature's names, by position, where it has others."""
-    import onnx
-
-    from compile.export import rename_values
-    from compile.source import read_onnx
-
-    model = read_onnx(graph)
-    stored = {tensor.name for tensor in model.graph.initializer}
-    names: dict[str, str] = {}
-    for kind, values, tensors in (
-        ("inputs", [v for v in model.graph.input if v.name not in stored], signature.inputs),
-        ("outputs", list(model.graph.output), signature.outputs),
-    ):
-        if len(values) != len(tensors):
-            raise ConfigError(f"--artifact {graph}: it has {len(values)} {kind}; the model's config has {len(tensors)}")
-        if {v.name for v in values} != {t.name for t in tensors}:
-            names |= {value.name: tensor.name for value, tensor in zip(values, tensors, strict=True)}
-    taken = _inner_names(model) & set(names.values()) - set(names)
-    rename_values(model.graph, names | {name: f"{name}_inner" for name in taken})
-    onnx.save(model, made)
-    return made
-
-
-def _inner_names(model: onnx.ModelProto) -> set[str]:
-    return {name for node in model.graph.node for name in node.output} | {t.name for t in model.graph.initializer}

@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from compile.errors import ToolchainError
 from compile.signature import Signature, Tensor
 from parity.explain.simulate import Batch, Infer, answered
+
+if TYPE_CHECKING:
+    import onnx
 
 Array = NDArray[Any]
 REPRODUCED = 0.9
@@ -39,6 +43,8 @@ class Bench:
     found: Sequence[Batch]
     raw: Sequence[Batch] | None = None
     """The same batches before `preprocess`, where they have the same shapes."""
+    graph: onnx.ModelProto | None = None
+    """The sound graph itself, where there is one."""
 
     def answers_on(self, batches: Sequence[Batch], **how: Any) -> list[Batch]:
         return answered(self.infer, batches, self.signature, **how)
@@ -55,7 +61,7 @@ class Bench:
             seen += len(rows_first(self.found[count][self.outputs[0].name], self.outputs[0]))
             count += 1
         raw = None if self.raw is None else self.raw[:count]
-        return Bench(self.signature, self.infer, self.batches[:count], self.sound[:count], self.found[:count], raw)
+        return replace(self, batches=self.batches[:count], sound=self.sound[:count], found=self.found[:count], raw=raw)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,8 @@ class Hypothesis:
     remedy: str
     predict: Callable[[], list[Batch]]
     enough: float = REPRODUCED
+    inputs: Callable[[Sequence[Batch]], list[Batch]] | None = None
+    """What the mistake makes of the inputs, where that is all it does: such mistakes can be made one after another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +85,7 @@ class Trial:
     score: float
     left: float
     enough: float
+    predict: Callable[[], list[Batch]]
 
     @property
     def holds(self) -> bool:
@@ -84,14 +93,19 @@ class Trial:
 
 
 def tried(bench: Bench, hypotheses: Sequence[Hypothesis]) -> list[Trial]:
-    """Every hypothesis tested, the best first."""
+    """Every hypothesis tested, the best first; one that the sound graph cannot be run under (an id past the table's end)
+    is none."""
     before = distance(bench, bench.sound)
     trials = []
     for one in hypotheses:
-        predicted = one.predict()
+        try:
+            predicted = one.predict()
+        except ToolchainError:
+            continue
         left = distance(bench, predicted)
         score = 1 - left / before if before and math.isfinite(before) and math.isfinite(left) else 0.0
-        trials.append(Trial(one.name, one.remedy, min(score, followed(bench, predicted)), left, one.enough))
+        reproduced = min(score, followed(bench, predicted))
+        trials.append(Trial(one.name, one.remedy, reproduced, left, one.enough, one.predict))
     return sorted(trials, key=lambda trial: -trial.score)
 
 
@@ -147,7 +161,4 @@ def rows_first(array: Array, tensor: Tensor) -> Array:
 
 def replaced(batches: Sequence[Batch], name: str, change: Callable[[Array], Array]) -> list[Batch]:
     """The batches with one array changed, still of its dtype."""
-    return [
-        batch | {name: np.ascontiguousarray(change(batch[name])).astype(batch[name].dtype, copy=False)}
-        for batch in batches
-    ]
+    return [batch | {name: np.asarray(change(batch[name]), batch[name].dtype, order="C")} for batch in batches]

@@ -64,11 +64,13 @@ def changes_that_tell(
     found = changes(case.exact if case.foreign else case.fresh, case.found)
     if not layers:
         return [change for change in found if change.kind == "quantization" and broken.noise < COARSEST]
+    if not diverging:  # no tensor shows it: it only rounds otherwise, less than eight bits do anyway
+        return [change for change in found if broken.step * 2 < broken.noise]
     own: dict[str, float] = {}
     for one in diverging:
         own[one.module] = max(own.get(one.module, 0.0), one.own)
-    found = [change for change in found if change.module in own]
-    return [replace(c, kind="export") if c.kind == "fusion" and own[c.module] > COARSEST else c for c in found]
+    found = [change for change in found if change.modules & own.keys()]
+    return [replace(c, kind="export") if c.kind == "fusion" and own.get(c.module, 0) > COARSEST else c for c in found]
 
 
 def by_constants(at: Places, case: Case, broken: Standing) -> Cause | None:

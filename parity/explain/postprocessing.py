@@ -83,7 +83,7 @@ def _shift(bench: Bench, tensor: Tensor) -> int | None:
     if len({a.shape[1:] for a in (*sound, *found)}) > 1:
         return None
     ours, theirs = (np.concatenate(a).reshape(sum(map(len, a)), -1).astype(np.float64) for a in (sound, found))
-    if not np.isfinite(theirs).all():
+    if not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
         return None
     looked = range(FIT, len(theirs), 2)
     nearest = [int(((ours - theirs[i]) ** 2).sum(axis=1).argmin()) for i in looked]
@@ -106,7 +106,7 @@ def _permuted(bench: Bench, tensor: Tensor) -> Iterator[Hypothesis]:
     if tensor.batch_axis == len(tensor.shape) - 1 or not 2 <= size <= MOST_CLASSES:
         return
     ours, theirs = (_columns(side, tensor, size) for side in (bench.sound, bench.found))
-    if not np.isfinite(theirs).all():
+    if not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
         return
     cost = (theirs**2).sum(axis=0)[:, None] - 2 * theirs.T @ ours + (ours**2).sum(axis=0)
     order = linear_sum_assignment(cost)[1]
@@ -127,7 +127,7 @@ def _columns(side: Sequence[Batch], tensor: Tensor, size: int) -> Array:
 def _scaled(bench: Bench, tensor: Tensor) -> Iterator[Hypothesis]:
     """The factor and offset that fit best: a dequantization forgotten or done twice."""
     ours, theirs = (np.concatenate([h.ravel() for h in halves(s, tensor, FIT)]) for s in (bench.sound, bench.found))
-    if not np.isfinite(theirs).all() or not ours.std():
+    if not (np.isfinite(ours).all() and np.isfinite(theirs).all()) or not ours.std():
         return
     factor = float(np.cov(ours, theirs)[0, 1] / ours.var(ddof=1))
     offset = float(theirs.mean() - factor * ours.mean())
@@ -154,12 +154,16 @@ def _activated(bench: Bench, tensor: Tensor, before: Sequence[Array] | None) -> 
         "softmax along the batch (the wrong axis)" if axis == (tensor.batch_axis or 0) else f"softmax along axis {axis}":
         partial(_softmax, axis) for axis in range(len(tensor.shape))
     }  # fmt: skip
-    kinds |= {"sigmoid": lambda x: 1 / (1 + np.exp(-x)), "log-softmax": lambda x: np.log(_softmax(-1, x) + 1e-30)}
+    kinds |= {"sigmoid": lambda x: (1 + np.tanh(x / 2)) / 2, "log-softmax": lambda x: np.log(_softmax(-1, x) + 1e-30)}
     for kind, change in kinds.items():
         yield Hypothesis(
             f"{name} went through {kind}, the source's did not", "apply the activation that the source has",
-            partial(_of, bench, tensor, [change(array.astype(np.float64)) for array in raw]),
+            partial(_through, bench, tensor, change, raw),
         )  # fmt: skip
+
+
+def _through(bench: Bench, tensor: Tensor, change: Callable[[Array], Array], raw: Sequence[Array]) -> list[Batch]:
+    return _of(bench, tensor, [change(array.astype(np.float64)) for array in raw])
 
 
 def _softmax(axis: int, array: Array) -> Array:

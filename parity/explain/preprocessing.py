@@ -21,14 +21,19 @@ Array = NDArray[Any]
 Change = Callable[[Array], Array]
 IMAGENET = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 """Mean and deviation of RGB in 0…1 that most published image models are trained with (torchvision's)."""
-FITTED_ROWS = 64
-STEPS = 60
+FITTED_ROWS, STARTED_ROWS = 64, 16
+STEPS = 80
+FEW_COLUMNS = 12
+"""A table so narrow is tried with every two of its columns swapped."""
+OFFSETS = (0.0, 0.4, -0.4, 0.8, -0.8)
+"""Where a fit starts: the input's mean moved by so many of its deviations."""
 
 
 def suspicions(bench: Bench) -> Iterator[Hypothesis]:
     """Every mistake with the inputs and the state that this signature allows; none that needs fitting."""
     yield from prepared_otherwise(bench)
     yield from _ignored(bench)
+    yield from _rounded(bench)
     yield from _swapped(bench)
     yield from _forgotten(bench)
 
@@ -47,11 +52,26 @@ def _ignored(bench: Bench) -> Iterator[Hypothesis]:
         yield _seen(bench, tensor, "as zeros throughout (ignored)", "at all", np.zeros_like)
 
 
+def _rounded(bench: Bench) -> Iterator[Hypothesis]:
+    """A float input that came through something narrower on its way."""
+    for tensor in bench.signature.data_inputs:
+        if tensor.dtype.startswith("float"):
+            yield _seen(bench, tensor, "rounded to whole numbers", "unrounded", np.rint)
+            yield _seen(bench, tensor, "cut off to whole numbers", "unrounded", np.trunc)
+            yield _seen(bench, tensor, "rounded to float16", "in its own precision", partial(_through, np.float16))
+
+
+def _through(kind: type[np.generic], array: Array) -> Array:
+    with np.errstate(over="ignore"):
+        return array.astype(kind).astype(array.dtype)
+
+
 def _seen(bench: Bench, tensor: Tensor, said: str, remedy: str, change: Change) -> Hypothesis:
     return Hypothesis(
         f"the candidate sees `{tensor.name}` {said}",
         f"give the candidate `{tensor.name}` {remedy}",
         partial(_answers_to, bench, tensor.name, change),
+        inputs=partial(replaced, name=tensor.name, change=change),
     )
 
 
@@ -74,6 +94,9 @@ def _changes(bench: Bench, tensor: Tensor) -> Iterator[tuple[str, str, Change]]:
             "as the suite has it",
             partial(_lay, a, b),
         )
+    if len(axes) == 1 and len(shape) == 2 and shape[axes[0]] <= FEW_COLUMNS:
+        for a, b in combinations(range(shape[axes[0]]), 2):
+            yield f"with its columns {a} and {b} swapped", "in the suite's order", partial(_columns_swapped, a, b)
     if len(axes) == 3:
         yield "laid out with axis 1 last (NHWC for NCHW)", "channels first", partial(_roll, 1, -1)
         yield "laid out with its last axis first (NCHW for NHWC)", "channels last", partial(_roll, -1, 1)
@@ -90,6 +113,12 @@ def _flip(axis: int, array: Array) -> Array:
 
 def _swap(a: int, b: int, array: Array) -> Array:
     return np.swapaxes(array, a, b)
+
+
+def _columns_swapped(a: int, b: int, array: Array) -> Array:
+    order = list(range(array.shape[1]))
+    order[a], order[b] = b, a
+    return array[:, order]
 
 
 def _lay(a: int, b: int, array: Array) -> Array:
@@ -111,6 +140,7 @@ def _scales(bench: Bench, tensor: Tensor) -> Iterator[tuple[str, str, Change]]:
         "1/127.5": 1 / 127.5,
         "32768": 32768.0,
         "1/32768": 2.0**-15,
+        **{f"{10.0**power:g}": 10.0**power for power in (-3, -2, -1, 1, 2, 3)},
     }
     for name, factor in known.items():
         yield f"{name} times as large (another scale)", "at the suite's scale", partial(_affine, factor, 0.0)
@@ -171,20 +201,24 @@ def fitted_scale(bench: Bench) -> Iterator[Hypothesis]:
     """For each float input, the factor and offset that explain the candidate best: any normalization on one side."""
     from scipy.optimize import minimize
 
-    few = bench.few(FITTED_ROWS)
+    few, fewer = bench.few(FITTED_ROWS), bench.few(STARTED_ROWS)
     for tensor in bench.signature.data_inputs:
         if not tensor.dtype.startswith("float"):
             continue
         values = np.concatenate([batch[tensor.name].ravel() for batch in few.batches]).astype(np.float64)
         width, centre = float(values.std()) or 1.0, float(values.mean())
 
-        def error(at: Array, name: str = tensor.name, width: float = width, centre: float = centre) -> float:
+        def error(
+            at: Array, some: Bench = few, name: str = tensor.name, width: float = width, centre: float = centre
+        ) -> float:
             change = partial(_affine, float(np.exp(at[0])), _offset(at, width, centre))
-            return distance(few, few.answers_on(replaced(few.batches, name, change)), FIT)
+            return distance(some, some.answers_on(replaced(some.batches, name, change)), FIT)
 
-        starts = [np.array([np.log(f), o]) for f in (1, width, 1 / width) for o in (0.0, 0.5, -0.5, centre / width)]
-        start = min(starts, key=error)
-        at = minimize(error, start, method="Nelder-Mead", options={"maxfev": STEPS, "xatol": 1e-4, "fatol": 1e-9}).x
+        starts = [np.array([np.log(f), o]) for f in (1, 1 / 3, 3, width, 1 / width) for o in (*OFFSETS, centre / width)]
+        start = min(starts, key=partial(error, some=fewer))
+        around = np.stack([start, start + np.array([0.4, 0]), start + np.array([0, 0.4])])
+        options = {"maxfev": STEPS, "xatol": 1e-4, "fatol": 1e-9, "initial_simplex": around}
+        at = minimize(error, start, method="Nelder-Mead", options=options).x
         factor, offset = float(np.exp(at[0])), _offset(at, width, centre)
         yield Hypothesis(
             f"the candidate sees `{tensor.name}` × {factor:.4g} {offset:+.4g} (normalization on one side alone)",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from compile.coverage import INTEGER_LAYERS
-from parity.explain.points import QUANTIZING, keyed, named_modules
+from parity.explain.points import QUANTIZING, SILENT, keyed, named_modules, readers
 
 if TYPE_CHECKING:
     import onnx
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 Found = Literal["export", "fusion", "runtime precision", "quantization"]
 NARROW_TYPES = (10, 16)
 """ONNX's numbers for float16 and bfloat16."""
+WHOLE_GRAPHS = (5, 10)
+"""ONNX's numbers for attributes that are graphs: the branches of an If are no setting."""
+LONGEST = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,12 @@ class Change:
     module: str
     kind: Found
     sentence: str
+    shows_in: frozenset[str] = frozenset()
+    """Where a module that is gone shows instead: in those that read what it gave."""
+
+    @property
+    def modules(self) -> frozenset[str]:
+        return self.shows_in | {self.module}
 
 
 def changes(sound: onnx.ModelProto, candidate: onnx.ModelProto) -> list[Change]:
@@ -49,7 +58,7 @@ def _attributes(sound: onnx.ModelProto, candidate: onnx.ModelProto) -> list[Chan
         for name in sorted(one.keys() | other.keys()):
             if one.get(name) != other.get(name):
                 module = names[node.output[0]]
-                told = f"`{module}`: {node.op_type} has {name} {other.get(name)}, the source's graph {one.get(name)}"
+                told = f"`{module}`: {node.op_type} has {name} {_short(other, name)}, the source's graph {_short(one, name)}"
                 found.append(Change(module, "export", told))
     return found
 
@@ -63,19 +72,47 @@ def _told(node: onnx.NodeProto) -> dict[str, object]:
         defaults = {name: a.default_value for name, a in schema.attributes.items() if a.default_value.name}
     except onnx.defs.SchemaError:  # an operator of another domain
         defaults = {}
-    given = defaults | {a.name: a for a in node.attribute}
+    given = defaults | {a.name: a for a in node.attribute if a.type not in WHOLE_GRAPHS}
     return {name: onnx.helper.get_attribute_value(a) for name, a in given.items()}
+
+
+def _short(told: Mapping[str, object], name: str) -> str:
+    """An attribute as a reader can take it in; `no` where there is none."""
+    value = told.get(name, "no")
+    text = value.decode(errors="replace") if isinstance(value, bytes) else " ".join(str(value).split())
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def _operators(sound: onnx.ModelProto, candidate: onnx.ModelProto) -> list[Change]:
     ours, theirs = _by_module(sound), _by_module(candidate)
-    found = []
+    found = _missing(sound, set(theirs))
     for module, kinds in theirs.items():
         gained, lost = kinds - ours.get(module, Counter()), ours.get(module, Counter()) - kinds
         if gained and not any(kind.startswith("Random") for kind in gained):
             told = f"`{module}` is computed by {_listed(gained)}, in the source's graph by {_listed(lost) or 'nothing'}"
             found.append(Change(module, _kind(gained, candidate), told))
+        elif lost and not set(lost) <= SILENT:
+            told = f"`{module}` lacks {_listed(lost)}, which the source's graph has"
+            found.append(Change(module, "export", told, _readers_of(module, sound)))
     return found
+
+
+def _missing(sound: onnx.ModelProto, present: set[str]) -> list[Change]:
+    """Modules of the source that the candidate has none of."""
+    names = named_modules(sound)
+    gone = [names[n.output[0]] for n in sound.graph.node if n.op_type not in SILENT and n.output]
+    return [
+        Change(module, "export", f"the source's `{module}` is missing", _readers_of(module, sound))
+        for module in dict.fromkeys(gone)
+        if module not in present
+    ]
+
+
+def _readers_of(module: str, sound: onnx.ModelProto) -> frozenset[str]:
+    """The modules that read what one gives."""
+    names, reading = named_modules(sound), readers(sound)
+    given = [name for name, owner in names.items() if owner == module]
+    return frozenset(names[one.output[0]] for name in given for one in reading.get(name, ()) if one.output)
 
 
 def _by_module(model: onnx.ModelProto) -> Mapping[str, Counter[str]]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from compile.errors import ToolchainError
 from parity.explain.points import Point, matched, named_modules
-from parity.explain.simulate import Batch, exposing, opened
+from parity.explain.simulate import Batch, Infer, exposing, opened
 
 if TYPE_CHECKING:
     import onnx
@@ -46,42 +46,63 @@ def compare(reference: onnx.ModelProto, candidate: onnx.ModelProto, feeds: Seque
     points = matched(reference, candidate)
     if not points:
         return []
-    exact = list(_runs(reference, [p.reference for p in points], feeds))
-    arrived = list(_runs(candidate, [p.candidate for p in points], feeds))
-    points = [p for p in points if _comparable(exact[0][p.reference], arrived[0][p.candidate])]
+    ours, theirs = (
+        _exposed(reference, [p.reference for p in points]),
+        _exposed(candidate, [p.candidate for p in points]),
+    )
+    exact, arrived = ours(feeds[0]), theirs(feeds[0])
+    points = [p for p in points if _comparable(exact[p.reference], arrived[p.candidate])]
     if not points:
         return []
-    alone = _with_exact_inputs(candidate, points, exact, feeds)
-    noise = {p.candidate: _noise(p, exact, arrived) for p in points}
-    local = {p.candidate: None if alone is None else _noise(p, exact, alone) for p in points}
-    return [Diverging(p.module, p.op, p.candidate, noise[p.candidate], local[p.candidate]) for p in points]
+    alone = _with_exact_inputs(candidate, points, exact, feeds[0])
+    noise, local = _Noises(points), _Noises(points)
+    for batch in feeds:  # one batch's tensors at a time: all of a large network's do not fit in memory
+        exact = ours(batch)
+        noise.add(exact, theirs(batch))
+        if alone is not None:
+            local.add(exact, alone(batch | {_fed(p.candidate): exact[p.reference] for p in points}))
+    return [Diverging(p.module, p.op, p.candidate, noise.of(p), None if alone is None else local.of(p)) for p in points]
 
 
-def _runs(model: onnx.ModelProto, names: Sequence[str], feeds: Iterable[Batch]) -> Iterator[Batch]:
-    infer = opened(exposing(model, names), list(dict.fromkeys(names)))
-    return (infer(batch) for batch in feeds)
+def _exposed(model: onnx.ModelProto, names: Sequence[str]) -> Infer:
+    return opened(exposing(model, names), list(dict.fromkeys(names)))
 
 
 def _comparable(one: Array, other: Array) -> bool:
     return one.shape == other.shape and one.dtype.kind == other.dtype.kind == "f"
 
 
-def _noise(point: Point, exact: Sequence[Batch], found: Sequence[Batch]) -> float:
-    """Energy of the difference over energy of the reference; infinite where it is not finite."""
-    return noise_over_signal([one[point.reference] for one in exact], [other[point.candidate] for other in found])
+class _Noises:
+    """Energy of the difference over energy of the reference, point by point, summed over batches."""
+
+    def __init__(self, points: Sequence[Point]) -> None:
+        self.points = points
+        self.energies = {p.candidate: np.zeros(2) for p in points}
+
+    def add(self, exact: Batch, found: Batch) -> None:
+        for p in self.points:
+            self.energies[p.candidate] += _energies(exact[p.reference], found[p.candidate])
+
+    def of(self, point: Point) -> float:
+        return _ratio(*self.energies[point.candidate])
 
 
 def noise_over_signal(exact: Iterable[Array], found: Iterable[Array]) -> float:
     """sum (r - c)^2 / sum r^2 over all arrays; infinite where a number is missing or not finite."""
-    signal = noise = 0.0
-    for one, other in zip(exact, found, strict=True):
-        wide = one.astype(np.float64)
-        with np.errstate(over="ignore", invalid="ignore"):
-            noise += float(((wide - other) ** 2).sum())
-        signal += float((wide**2).sum())
+    return _ratio(*sum((_energies(one, other) for one, other in zip(exact, found, strict=True)), np.zeros(2)))
+
+
+def _energies(one: Array, other: Array) -> Array:
+    """Of the difference, of the first."""
+    wide = one.astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.array([((wide - other) ** 2).sum(), (wide**2).sum()])
+
+
+def _ratio(noise: float, signal: float) -> float:
     if not math.isfinite(noise):
         return math.inf
-    return noise / max(signal, np.finfo(float).tiny) if noise else 0.0
+    return float(noise / max(signal, np.finfo(float).tiny)) if noise else 0.0
 
 
 def decibel(noise: float) -> float:
@@ -89,20 +110,15 @@ def decibel(noise: float) -> float:
     return math.inf if noise == 0 else -math.inf if math.isinf(noise) else -10 * math.log10(noise)
 
 
-def _with_exact_inputs(
-    candidate: onnx.ModelProto, points: Sequence[Point], exact: Sequence[Batch], feeds: Sequence[Batch]
-) -> list[Batch] | None:
+def _with_exact_inputs(candidate: onnx.ModelProto, points: Sequence[Point], exact: Batch, first: Batch) -> Infer | None:
     """The points' tensors where whoever reads one is given the reference's; None where the graph cannot be cut so."""
-    cut = forced(candidate, {p.candidate: exact[0][p.reference].dtype for p in points})
-    infer_names = [p.candidate for p in points]
+    cut = forced(candidate, {p.candidate: exact[p.reference].dtype for p in points})
     try:
-        infer = opened(exposing(cut, infer_names), infer_names)
-        return [
-            infer(batch | {_fed(p.candidate): one[p.reference] for p in points})
-            for batch, one in zip(feeds, exact, strict=True)
-        ]
+        infer = _exposed(cut, [p.candidate for p in points])
+        infer(first | {_fed(p.candidate): exact[p.reference] for p in points})
     except ToolchainError:
         return None
+    return infer
 
 
 def forced(model: onnx.ModelProto, kinds: Mapping[str, np.dtype[Any]]) -> onnx.ModelProto:
@@ -142,18 +158,27 @@ def saturations(reference: onnx.ModelProto, candidate: onnx.ModelProto, feeds: S
     known = {name: bounds for name, bounds in ranges.items() if name in names}
     inputs = {value.name for value in reference.graph.input}
     inner = [names[name] for name in known if names[name] not in inputs]
-    exact = [{**batch, **found} for batch, found in zip(feeds, _runs(reference, inner, feeds), strict=True)]
+    ours = _exposed(reference, inner)
     modules, readers_of = named_modules(candidate), _layers_reading(candidate)
-    found = []
-    for name, (low, high) in known.items():
-        values = np.concatenate([batch[names[name]].astype(np.float64).ravel() for batch in exact])
-        half = (high - low) / 510  # of a step: what only rounds is not cut off
-        least = -np.inf if low >= 0 else low - half  # a range from 0 on often stands for a Relu: nothing is lost below
-        beyond = values - np.clip(values, least, high + half)
-        lost = float((beyond**2).sum()) / max(float((values**2).sum()), np.finfo(float).tiny)
-        share = float((beyond != 0).mean())
-        found.append(Saturation(modules.get(name, name), readers_of.get(name, name), share, lost))
-    return found
+    sums = {name: np.zeros(4) for name in known}
+    for batch in feeds:
+        exact = batch | ours(batch)
+        for name, bounds in known.items():
+            sums[name] += _cut(exact[names[name]].astype(np.float64), *bounds)
+    return [
+        Saturation(
+            modules.get(name, name), readers_of.get(name, name), float(beyond / max(count, 1)), _ratio(lost, all_)
+        )
+        for name, (lost, all_, beyond, count) in sums.items()
+    ]
+
+
+def _cut(values: Array, low: float, high: float) -> Array:
+    """Of one tensor: the energy that a range cuts off, its whole energy, how many values that meets, and of how many."""
+    half = (high - low) / 510  # of a step: what only rounds is not cut off
+    least = -np.inf if low >= 0 else low - half  # a range from 0 on often stands for a Relu: nothing is lost below
+    beyond = values - np.clip(values, least, high + half)
+    return np.array([(beyond**2).sum(), (values**2).sum(), np.count_nonzero(beyond), values.size])
 
 
 def quantizer_ranges(model: onnx.ModelProto) -> Iterator[tuple[str, tuple[float, float]]]:

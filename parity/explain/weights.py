@@ -26,6 +26,11 @@ STORED_AS = 2.0**-8
 """Relative rounding of the coarsest float in use (bfloat16): weights stored so are still the same weights."""
 ENOUGH = 0.995
 """Share of a tensor's numbers that must be equal: a quantizer may clip the few outermost."""
+NARROW = {"bfloat16": 2.0**-7, "float16": 2.0**-10}
+"""Formats of half the bits, and the most that cutting a number off to them takes from it; rounding takes half of that."""
+ENOUGH_TO_TELL = 8
+LIKE = 0.9
+"""Cosine of two tensors that are one and the same trained a little further; unrelated ones are near 0."""
 IR_KINDS = {"f32": "<f4", "f16": "<f2", "i8": "i1", "u8": "u1", "i32": "<i4", "i64": "<i8", "f64": "<f8"}
 
 
@@ -78,15 +83,27 @@ def _is_constant(name: str, producers: Mapping[str, onnx.NodeProto], stored: set
 def _evaluated(model: onnx.ModelProto, names: set[str], stored: set[str]) -> dict[str, Array]:
     from onnx import numpy_helper
 
-    from compile.coverage import zeros
     from parity.explain.simulate import exposing, opened
 
     found = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer if t.name in names}
     derived = sorted(names - stored)
     if derived:
-        feeds: Any = zeros(model, {})
-        found |= opened(exposing(model, derived), derived)(feeds)
+        found |= opened(exposing(_constants_alone(model, stored), derived), derived)({})
     return found
+
+
+def _constants_alone(model: onnx.ModelProto, stored: set[str]) -> onnx.ModelProto:
+    """What a graph computes from nothing but what it stores."""
+    import onnx
+
+    producers = {name: node for node in model.graph.node for name in node.output}
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for part in (copy.graph.node, copy.graph.input, copy.graph.output, copy.graph.value_info):
+        del part[:]
+    known = [n for n in model.graph.node if n.output and all(_is_constant(o, producers, stored) for o in n.output if o)]
+    copy.graph.node.extend(known)
+    return copy
 
 
 def _step(
@@ -106,13 +123,39 @@ def _step(
 def gaps(reference: Mapping[Key, Weight], candidate: Mapping[Key, Weight]) -> list[tuple[Key, Key, Gap]]:
     """The candidate's tensors that are not the reference's, each beside the one it should be (keys: ours, theirs)."""
     found = []
-    for theirs, weight in candidate.items():
-        ours = theirs if theirs in reference else _likest(weight, reference)
-        if ours is None or reference[ours].array.shape != weight.array.shape:
-            continue
-        gap = difference(reference[ours], weight)
+    for theirs, ours in paired(reference, candidate).items():
+        gap = difference(reference[ours], candidate[theirs])
         if gap is not None:
             found.append((ours, theirs, gap))
+    return found
+
+
+def paired(reference: Mapping[Key, Weight], candidate: Mapping[Key, Weight]) -> dict[Key, Key]:
+    """For each of the candidate's tensors the one of the reference that it should be: of the same operator by name, else
+    the likest of its shape; and where none is like it, the one at the same place among those of its operator and shape."""
+    found = {key: key for key, one in candidate.items() if key in reference and _alike(one.array, reference[key].array)}
+    ours, theirs = (_by_place({k: w for k, w in side.items() if k not in found}) for side in (reference, candidate))
+    for kind, keys in theirs.items():
+        for place, key in enumerate(keys):
+            twin = _likest(candidate[key], reference)
+            unlike = twin is None or _cosine(reference[twin].array, candidate[key].array) < LIKE
+            if unlike and len(ours.get(kind, ())) == len(keys):
+                twin = ours[kind][place]
+            if twin is not None:
+                found[key] = twin
+    return found
+
+
+def _alike(one: Array, other: Array) -> bool:
+    """Of one shape; a single number may be stored as one or as an array of one."""
+    return one.shape == other.shape or one.size == other.size == 1
+
+
+def _by_place(weights: Mapping[Key, Weight]) -> dict[tuple[str, int, tuple[int, ...]], list[Key]]:
+    """Tensors in their order, by operator, slot and shape."""
+    found: dict[tuple[str, int, tuple[int, ...]], list[Key]] = {}
+    for key, weight in weights.items():
+        found.setdefault((key[1], key[3], weight.array.shape), []).append(key)
     return found
 
 
@@ -142,6 +185,23 @@ def difference(reference: Weight, candidate: Weight) -> Gap | None:
     return Gap(candidate.module, candidate.tensor, factor, rest)
 
 
+def is_narrow(weight: Weight, kind: str) -> bool:
+    """Whether a tensor that is stored in float32 holds nothing that `kind` cannot say: then it went through it."""
+    array = weight.array
+    if weight.step or array.dtype != np.float32 or array.size < ENOUGH_TO_TELL:
+        return False
+    if kind == "bfloat16":
+        return not (np.ascontiguousarray(array).view(np.uint32) & 0xFFFF).any()
+    with np.errstate(over="ignore"):
+        return bool((array.astype(np.float16) == array).all())
+
+
+def loses(reference: Weight, candidate: Weight, room: float) -> bool:
+    """Whether the candidate's numbers are the reference's up to `room` (relative), and not all the same."""
+    gap = np.abs(candidate.array.astype(np.float64) - reference.array)
+    return bool(gap.any() and (gap <= room * np.abs(reference.array) + 2.0**-24).all())
+
+
 def with_arrays(model: onnx.ModelProto, arrays: Mapping[Key, Array]) -> onnx.ModelProto:
     """The same graph in which these operators read these arrays: the experiment behind "it is the weights"."""
     import onnx
@@ -150,10 +210,13 @@ def with_arrays(model: onnx.ModelProto, arrays: Mapping[Key, Array]) -> onnx.Mod
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     nodes = keyed(copy)
+    before = {tensor.name: tensor.dims for tensor in copy.graph.initializer}
     for number, ((*key, slot), array) in enumerate(arrays.items()):
         name = f"swapped_{number}"
-        nodes[(key[0], key[1], key[2])].input[slot] = name  # type: ignore[index]  # the first three of a Key
-        copy.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        node = nodes[(key[0], key[1], key[2])]  # type: ignore[index]  # the first three of a Key
+        array = array.reshape(before.get(node.input[slot], array.shape)) if array.size == 1 else array
+        node.input[slot] = name
+        copy.graph.initializer.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
     return copy
 
 

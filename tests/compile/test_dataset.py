@@ -202,3 +202,25 @@ def test_a_column_that_some_batches_lack_is_refused(tmp_path: Path) -> None:
 def test_data_without_a_batch_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="calibration: the data is empty"):
         write(tmp_path, model().signature, [], 64, "calibration")
+
+
+def test_an_input_without_rows_stays_one_number_and_is_shared_by_streams(tmp_path: Path) -> None:
+    """A sampling rate: 0-dimensional in the data, in the prepared batches, and beside state."""
+    inputs = {
+        "x": {"dtype": "float32", "shape": ["batch", 2]},
+        "h": {"dtype": "float32", "shape": ["batch", 1]},
+        "rate": {"dtype": "int64", "shape": []},
+    }
+    outputs = {"y": {"dtype": "float32", "shape": ["batch", 1]}, "hn": {"dtype": "float32", "shape": ["batch", 1]}}
+    for state in ({}, {"h": "hn"}):
+        kept = {name: one for name, one in inputs.items() if name != "h" or state}
+        config = model(inputs=kept, outputs=outputs, state=state)
+        rows = np.arange(8, dtype=np.float32).reshape(4, 2)
+        read_npz(tmp_path, config, x=rows, rate=np.array(16000), group=np.array([0, 1, 0, 1]))
+        assert all(batch["rate"].shape == () and batch["rate"] == 16000 for batch in batches_of(tmp_path))
+
+
+def test_data_of_a_model_without_a_batch_axis_says_what_is_missing(tmp_path: Path) -> None:
+    config = model(inputs={"x": {"dtype": "float32", "shape": [4, 2]}})
+    with pytest.raises(ConfigError, match="no input has the axis `batch`"):
+        read_npz(tmp_path, config, x=np.ones((4, 2), np.float32))

@@ -113,3 +113,23 @@ def test_what_has_no_double_precision_is_shaken_instead(tmp_path: Path) -> None:
     floor, method = floor_of(Source(module=CastsInside()), tmp_path / "shaken")
     assert "no float64 run" in method
     assert exact / 10 < floor < exact * 10
+
+
+def test_the_scales_of_a_resize_are_no_weights_to_shake(tmp_path: Path) -> None:
+    """A little less than 1 × and 2 × would be a result without rows, or one pixel smaller."""
+    stored = {"w": np.ones((4, 3, 1, 1)), "scales": np.array([1, 1, 2, 2]), "half": np.array([1, 1, 0.5, 0.5])}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"]),
+        helper.make_node("Resize", ["c", "", "scales"], ["large"], mode="nearest"),
+        helper.make_node("Resize", ["large", "", "half"], ["y"], mode="nearest"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 4, 8, 8])],
+        [numpy_helper.from_array(array.astype(np.float32), name) for name, array in stored.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    floor, _ = floor_of(Source(graph=model), tmp_path)
+    assert 0 < floor < 1e-4
