@@ -171,4 +171,15 @@ class Limit(Strict):
         """`agreement at least 0.98`: the limit in a few words, for changes of a policy."""
         pairs = f" against {', '.join(self.against)}" if self.against else ""
         only = f" ({', '.join(self.precision)})" if self.precision != PRECISIONS else ""
-        return f"{self.metric} {self.kind.replace('_', ' ')} {self.bound:g}{pairs}{only} at {self.confidence:g}"
+        return (
+            f"{self.metric}{self.of} {self.kind.replace('_', ' ')} {self.bound:g}{pairs}{only} at {self.confidence:g}"
+        )
+
+    @property
+    def of(self) -> str:
+        """What the metric is measured of, where it takes options: ` by class_name in slices from 50 rows`, ` of 10`."""
+        if self.metric in OPTIONS["k"]:
+            return f" of {self.k}"
+        if self.metric in OPTIONS["by"]:
+            return f"{' by ' if self.by else ''}{', '.join(self.by)} in slices from {self.smallest} rows"
+        return ""

@@ -92,14 +92,25 @@ class Policy(Strict):
         terms: dict[str, str] = {}
         for limit in self.limits:
             _put(terms, f"{limit.metric}, {', '.join(limit.precision)}", limit.spelled)
+        return {**terms, **self.spelled_besides}
+
+    @property
+    def spelled_besides(self) -> dict[str, str]:
+        """Every term that is no limit: what may wait, what int8 is for, the route, when to roll back."""
+        terms: dict[str, str] = {}
+        if self.allow_deferred:
+            terms["allow_deferred"] = f"may be deferred: {', '.join(self.allow_deferred)}"
+        if self.goal is not None:
+            terms["goal"] = f"goal {self.goal.kind}"
         if self.route is not None:
-            below = f", payload below {self.route.payload.below:g}" if self.route.payload else ""
-            terms["route"] = f"kept above {self.route.confidence:g}{below}"
+            payload = self.route.payload
+            below = f", {payload.column} below {payload.below:g}" if payload else ""
+            terms["route"] = f"route: kept above {self.route.confidence:g}{below}"
         if self.rollback is not None:
-            terms["rollback, owner"] = self.rollback.owner
+            terms["rollback, owner"] = f"rollback, owner: {self.rollback.owner}"
             for one in self.rollback.thresholds:
                 side = f"below {one.below:g}" if one.below is not None else f"above {one.above:g}"
-                _put(terms, f"rollback, {one.signal}", f"{one.signal} {side} over {one.over}")
+                _put(terms, f"rollback, {one.signal}", f"rollback: {one.signal} {side} over {one.over}")
         return terms
 
 

@@ -5,13 +5,13 @@ Two dossiers in, the differences out; pure. The rule: a limit that was edited is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from parity.dossier import figures
-from parity.dossier.document import Change, Dossier, LimitChange, LimitFact, PolicyFact, Target, TargetChange
+from parity.dossier.document import Change, Direction, Dossier, LimitChange, LimitFact, PolicyFact, Target, TargetChange
 
-Key = tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...]]
+Key = tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,34 +105,40 @@ def limits_changed(old: PolicyFact, new: PolicyFact) -> tuple[LimitChange, ...]:
     """Limits matched by metric, sides, precisions and columns; what has no match was added or removed."""
     was, now = _keyed(old), _keyed(new)
     found = [_limit(key, was.get(key), now.get(key)) for key in dict.fromkeys((*was, *now))]
-    for what, one, other in (
-        ("allow_deferred", old.allow_deferred, new.allow_deferred),
-        ("goal", (old.goal or "speed",), (new.goal or "speed",)),
-    ):
-        if one != other:
-            looser = "tightened" if set(other) < set(one) else "loosened"
-            found.append(
-                LimitChange(limit=what, before=", ".join(one), after=", ".join(other), direction=looser)  # type: ignore[arg-type]
-            )
-    return tuple(one for one in found if one is not None)
+    return (*(one for one in found if one is not None), *_besides(old, new))
+
+
+def _besides(old: PolicyFact, new: PolicyFact) -> Iterator[LimitChange]:
+    """Terms that are no limit: what may wait, what int8 is for, the route, when to roll back."""
+    for name in dict.fromkeys((*old.besides, *new.besides)):
+        before, after = old.besides.get(name), new.besides.get(name)
+        if before == after:
+            continue
+        direction: Direction = "added" if before is None else "removed" if after is None else "changed"
+        if name == "allow_deferred":
+            direction = "tightened" if set(new.allow_deferred) < set(old.allow_deferred) else "loosened"
+        yield LimitChange(limit=name, before=before, after=after, direction=direction)
 
 
 def _keyed(policy: PolicyFact) -> dict[tuple[Key, int], LimitFact]:
     """Two limits of the same key are told apart by their order."""
     found: dict[tuple[Key, int], LimitFact] = {}
     for one in policy.limits:
-        key: Key = (one.metric, one.against, one.precision, one.by)
+        of = "" if one.metric == "worst_slice" else one.of
+        key: Key = (one.metric, one.against, one.precision, one.by, of)
         found[key, sum(1 for k, _ in found if k == key)] = one
     return found
 
 
 def _limit(key: tuple[Key, int], was: LimitFact | None, now: LimitFact | None) -> LimitChange | None:
-    (metric, against, precision, by), _ = key
-    name = f"{metric} against {', '.join(against)} ({', '.join(precision)}{'; by ' + ', '.join(by) if by else ''})"
+    (metric, against, precision, by, of), _ = key
+    name = f"{metric}{of}{' by ' + ', '.join(by) if by else ''} against {', '.join(against)} ({', '.join(precision)})"
     before, after = _bounds(was, now)
     if was is None or now is None:
         return LimitChange(limit=name, before=before, after=after, direction="added" if was is None else "removed")
-    if before != after or was.smallest != now.smallest:
+    if was.smallest != now.smallest:
+        before, after = (f"{text}, slices from {one.smallest} rows" for text, one in ((before, was), (after, now)))
+    if before != after:
         looser = _loosened(was, now)
         return LimitChange(limit=name, before=before, after=after, direction="loosened" if looser else "tightened")
     if was.why != now.why:

@@ -38,6 +38,7 @@ class LimitFact(Fact):
     bound: float
     against: tuple[str, ...]
     precision: tuple[str, ...]
+    of: str
     by: tuple[str, ...]
     smallest: int
     confidence: float
@@ -49,6 +50,7 @@ class PolicyFact(Fact):
     digest: str
     allow_deferred: tuple[str, ...]
     goal: str | None
+    besides: dict[str, str]
     limits: tuple[LimitFact, ...]
 
 
@@ -294,13 +296,16 @@ class Target(Fact):
         return next((pair for pair in self.pairs if pair.against == against), None)
 
 
+Direction = Literal["loosened", "tightened", "added", "removed", "changed", "reworded"]
+
+
 class LimitChange(Fact):
     """A limit that was edited: what it said, what it says; None where there was or is none."""
 
     limit: str
     before: str | None
     after: str | None
-    direction: Literal["loosened", "tightened", "added", "removed", "reworded"]
+    direction: Direction
 
 
 class TargetChange(Fact):

@@ -133,6 +133,7 @@ def policy_fact(name: str, policy: Policy) -> PolicyFact:
             bound=one.bound,
             against=one.pairs,
             precision=one.precision,
+            of=one.of,
             by=one.by,
             smallest=one.smallest,
             confidence=one.confidence,
@@ -141,7 +142,14 @@ def policy_fact(name: str, policy: Policy) -> PolicyFact:
         for one in policy.limits
     )
     goal = None if policy.goal is None else f"{policy.goal.kind}: {policy.goal.why}"
-    return PolicyFact(name=name, digest=policy.digest, allow_deferred=policy.allow_deferred, goal=goal, limits=limits)
+    return PolicyFact(
+        name=name,
+        digest=policy.digest,
+        allow_deferred=policy.allow_deferred,
+        goal=goal,
+        besides=policy.spelled_besides,
+        limits=limits,
+    )
 
 
 def page_of(target: str) -> str:

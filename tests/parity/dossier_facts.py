@@ -28,10 +28,12 @@ from parity.dossier.document import (
 HOSTILE = "<script>alert(1)</script>|`*_&\"'"
 HUGE = "x" * 3000
 LIMIT = LimitFact(
-    metric="agreement", kind="at_least", bound=0.98, against=("source", "baseline"), precision=("int8",), by=(),
+    metric="agreement", kind="at_least", bound=0.98, against=("source", "baseline"), precision=("int8",), of="", by=(),
     smallest=50, confidence=0.95, why="one in fifty may differ",
 )  # fmt: skip
-POLICY = PolicyFact(name="default", digest="p" * 64, allow_deferred=("cloud-gpu-*",), goal=None, limits=(LIMIT,))
+POLICY = PolicyFact(
+    name="default", digest="p" * 64, allow_deferred=("cloud-gpu-*",), goal=None, besides={}, limits=(LIMIT,)
+)
 NOTHING = Cause(missing="To find the cause: lockstep explain m t"), SelfTest(missing="To plant: lockstep selftest m t")
 
 

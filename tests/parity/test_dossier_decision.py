@@ -106,7 +106,7 @@ def edited(**more: Any) -> PolicyFact:
         ({"bound": 0.97}, "loosened", "at least 0.97"),
         ({"bound": 0.99}, "tightened", "at least 0.99"),
         ({"confidence": 0.9}, "loosened", "at least 0.98, 90% confidence"),
-        ({"smallest": 500}, "loosened", "at least 0.98"),
+        ({"smallest": 500}, "loosened", "at least 0.98, slices from 500 rows"),
         ({"why": "another reason"}, "reworded", "“another reason”"),
     ],
 )
@@ -121,9 +121,19 @@ def test_a_limit_for_another_side_is_one_gone_and_one_more() -> None:
 
 
 def test_more_deferrals_are_a_loosening() -> None:
-    more = POLICY.model_copy(update={"allow_deferred": ("cloud-gpu-*", "edge-*")})
+    more = POLICY.model_copy(
+        update={"allow_deferred": ("cloud-gpu-*", "edge-*"), "besides": {"allow_deferred": "more"}}
+    )
     assert [(c.limit, c.direction) for c in limits_changed(POLICY, more)] == [("allow_deferred", "loosened")]
     assert [c.direction for c in limits_changed(more, POLICY)] == ["tightened"]
+
+
+def test_the_route_and_the_rollback_are_told_like_limits() -> None:
+    was, now = (POLICY.model_copy(update={"besides": {"route": f"route: kept above {at}"}}) for at in (0.9, 0.5))
+    assert [(c.limit, c.direction, c.before, c.after) for c in limits_changed(was, now)] == [
+        ("route", "changed", "route: kept above 0.9", "route: kept above 0.5")
+    ]
+    assert [c.direction for c in limits_changed(was, POLICY)] == ["removed"]
 
 
 def test_what_changed_since_the_last_release_is_said() -> None:

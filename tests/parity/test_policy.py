@@ -180,9 +180,23 @@ def test_an_edit_of_a_limit_is_told_as_old_to_new(tmp_path: Path) -> None:
     now = read(tmp_path / "now", f"limits:\n{AGREEMENT.replace('0.98', '0.9')}{SPEED}")
     assert edits(was.spelled, now.spelled) == [
         "agreement at least 0.98 at 0.95 -> agreement at least 0.9 at 0.95",
-        "kept above 0.92, payload below 2e+06 -> nothing",
+        "route: kept above 0.92, payload_bytes below 2e+06 -> nothing",
     ]
     assert edits(now.spelled, now.spelled) == []
+
+
+def test_an_edit_of_what_a_limit_is_measured_of_is_told_too(tmp_path: Path) -> None:
+    """Fewer columns, larger slices, more that may wait: each loosens a policy with its bounds as they were."""
+    slices = "  - {metric: worst_slice, at_least: 0.9, why: no kind of request is hit hard}\n"
+    was = read(tmp_path / "was", f"limits:\n{slices}{SPEED}")
+    by = read(tmp_path / "by", f"limits:\n{slices.replace('at_least', 'by: [light], at_least')}{SPEED}")
+    larger = read(tmp_path / "larger", f"limits:\n{slices.replace('at_least', 'smallest: 500, at_least')}{SPEED}")
+    waits = read(tmp_path / "waits", f"allow_deferred: ['*']\nlimits:\n{slices}{SPEED}")
+    told = [edits(was.spelled, now.spelled) for now in (by, larger, waits)]
+    assert [len(one) for one in told] == [1, 1, 1]
+    assert "by light in slices from 50 rows" in told[0][0]
+    assert "from 50 rows at least 0.9 at 0.95 -> worst_slice in slices from 500 rows" in told[1][0]
+    assert told[2] == ["nothing -> may be deferred: *"]
 
 
 def model(kind: str) -> ModelFile:
