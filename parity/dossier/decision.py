@@ -106,7 +106,7 @@ def stand_in(target: Target) -> Answer:
         if target.baseline_wanted not in (None, target.baseline_used)
         else ""
     )
-    known = f" The cause is known: {cause.sentence}" if pairs and cause.sentence else ""
+    known = f" The cause is known: {cause.sentence.rstrip('.')}." if pairs and cause.sentence else ""
     return Answer(word="yes", sentence=f"{_alike(target)}{passed_over}{known}")
 
 
