@@ -2,20 +2,18 @@
 
 In: the prepared suite and the policy. Out: for every limit that rows decide, the most answers that may differ, the chance
 that a model passes which flips a stated share of its answers and loses nothing, and the rows that make this chance 80 %.
-By enumeration of the exact distributions (binomial; binomial gains among the flips); groups by seeded draws (`outlook`);
+Rows by enumeration (`exact`); slices and groups by enumeration and by seeded draws (`outlook`);
 limits that resampling decides are judged on made-up suites (`rehearsal`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom, norm
 
 from compile import build
 from compile.config import TargetFile, TaskKind, load_target
@@ -25,15 +23,13 @@ from parity import statistics
 from parity.bounds import LEAST_GROUPS
 from parity.limit import Against, Limit, Metric
 from parity.plan import outlook
+from parity.plan.exact import can_pass, chance, passes
 from parity.plan.rehearsal import Rehearsals, Rehearsed
 from parity.policy import Policy, load_policy, refuse_idle_limits
 from parity.rows import codes
 from parity.slices import Slice, cut_columns, slices
 
 POWER = 0.8
-RIGHT = 0.8
-"""The share of unflipped rows that both sides get right: what a relative margin is worth depends on it."""
-NEGLIGIBLE = 1e-10
 PLANNED: tuple[Metric, ...] = ("agreement", "route_flips", "correct", "worst_slice")
 EXACT: tuple[Metric, ...] = (
     "float_error",
@@ -246,46 +242,3 @@ def _of_grouped_slices(
     needed = statistics.rows_needed(1, lambda n: at(n) >= POWER) if flips < 1 - limit.bound else None
     more = None if needed is None else round(rows * needed / 100)
     return Plan(limit.metric, against, limit.bound, most, at(100), more, limit.by)
-
-
-def can_pass(limit: Limit, flips: float) -> bool:
-    """Whether enough rows would ever pass a model that flips so many answers."""
-    least = outlook.least_alike(limit)
-    return least is None or flips < 1 - least
-
-
-Passed = Callable[[int, int, int], bool]
-"""Of n rows d differ, g of them gained: does the limit pass?"""
-
-
-def passes(limit: Limit) -> Passed:
-    """The decision of one limit as a function of counts; the same bounds as the judge's."""
-    least = outlook.least_alike(limit)
-    if least is not None:
-        return cache(lambda d, g, n: statistics.share(n - d, n, limit.confidence).low >= least)
-    z = float(norm.ppf(limit.confidence))
-    if limit.kind == "relative_margin":
-        return cache(lambda d, g, n: statistics.ratio_score(round(RIGHT * (n - d)), g, d - g, limit.threshold) >= z)
-    return cache(lambda d, g, n: statistics.tango_score(g, d - g, n, -limit.bound) >= z)
-
-
-def chance(passed: Passed, rows: int, flips: float) -> float:
-    """The probability of passing where each row flips with probability `flips` and as many flips gain as lose."""
-    total = 0.0
-    for d in range(rows + 1):
-        weight = float(binom.pmf(d, rows, flips))
-        if weight < NEGLIGIBLE:
-            if d > rows * flips:
-                break
-            continue
-        total += weight * float(binom.sf(fewest_gains(passed, d, rows) - 1, d, 0.5))
-    return min(total, 1.0)
-
-
-def fewest_gains(passed: Passed, d: int, rows: int) -> int:
-    """The fewest gains among `d` flips that pass; d + 1 where none do. More gains never hurt."""
-    low, high = 0, d + 1
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if passed(d, middle, rows) else (middle + 1, high)
-    return low

@@ -21,9 +21,10 @@ from compile.project import Project
 from parity.limit import Against, Limit
 from parity.policy import Policy, Route, load_policy
 from parity.selftest import answer_defects
-from parity.selftest.gate import FIXED, LEAST_COSINE, PIECES, Caught, Gate, caught_by_tolerances
+from parity.selftest.gate import PIECES, Caught, Gate, caught_by_tolerances
 from parity.selftest.oracle import Pair, Truth, truth
 from parity.selftest.plant import SIZES, Planted
+from parity.selftest.tally import Trial, summary
 from parity.selftest.witness import (
     Draw,
     Outputs,
@@ -37,24 +38,6 @@ from parity.selftest.witness import (
 )
 
 ALWAYS = "by definition"
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """One defect or variant on one suite. `oracle`: must catch, grey zone, harmless. `caught_by`: None where it passed, as
-    `caught_at`, the law or limit of the gate that said no first."""
-
-    kind: str
-    place: str
-    size: float
-    seed: int
-    oracle: str
-    holds_by: float | None
-    worst: str
-    agreement: float | None
-    caught_by: str | None
-    caught_at: str | None
-    tolerances: Mapping[str, bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +109,11 @@ def judge(
     trials = [*refused, *_answers(bench, healthy, seeds), *_truncated(bench, healthy, seeds)]
     trials += _leaks(project, made, bench, parts[0], seeds) if bench.config.calibration else []
     trials += [*_labels(bench, healthy, seeds), *_not_numbers(bench, healthy, seeds)]
-    document = {"model": model, "target": target, **summary(bench, trials)}
+    document = {
+        "model": model,
+        "target": target,
+        **summary(trials, suite_units(bench.witness, bench.most_units), bench.witness.units),
+    }
     document["rows"] = [asdict(t) for t in trials]
     (made / "selftest.json").write_text(json.dumps(_plain(document), indent=1, sort_keys=True))
 
@@ -269,33 +256,3 @@ def _trial(one: Planted, told: Truth, caught: Caught | None, tolerances: Mapping
         None if caught is None else caught.what,
         tolerances,
     )
-
-
-def summary(bench: Bench, trials: Sequence[Trial]) -> dict[str, Any]:
-    """The counts that a report shows. Benign: variants, and planted defects that the oracle finds harmless."""
-    planted = [t for t in trials if t.place != "benign"]
-    must = [t for t in planted if t.oracle == "must catch"]
-    benign = [t for t in trials if t.place == "benign" or t.oracle == "harmless"]
-    known = [t for t in (*must, *benign) if t.tolerances]
-    names = (*FIXED, f"cosine {LEAST_COSINE}")
-    return {
-        "planted": len(planted),
-        "must_catch": len(must),
-        "caught": sum(t.caught_by is not None for t in must),
-        "caught_by": {
-            how: sum(t.caught_by == how for t in must) for how in ("integrity", "structure", "statistics", "undecided")
-        },
-        "grey": len([t for t in planted if t.oracle == "grey zone"]),
-        "benign": len(benign),
-        "false_alarms": sum(t.caught_by is not None for t in benign),
-        "suite": {"units": suite_units(bench.witness, bench.most_units), "pool": bench.witness.units},
-        "fixed_tolerances": {
-            name: {
-                "caught": sum(t.tolerances[name] for t in known if t.oracle == "must catch" and t.place != "benign"),
-                "of": sum(t.oracle == "must catch" and t.place != "benign" for t in known),
-                "false_alarms": sum(t.tolerances[name] for t in benign if t.tolerances),
-                "benign": sum(bool(t.tolerances) for t in benign),
-            }
-            for name in names
-        },
-    }

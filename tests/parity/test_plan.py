@@ -13,8 +13,9 @@ from parity import statistics
 from parity.limit import Limit
 from parity.plan import outlook
 from parity.plan.account import lines
+from parity.plan.exact import chance, passes
 from parity.plan.rehearsal import Rehearsals
-from parity.plan.station import Shape, chance, passes, planned
+from parity.plan.station import Shape, planned
 from parity.policy import Route
 from parity.verdict import Measured, Status, decide
 from tests.conftest import json_of, run_in

@@ -19,7 +19,8 @@ from parity.selftest.gate import Caught, Gate, caught_by_tolerances
 from parity.selftest.oracle import CLEAR, Pair, truth
 from parity.selftest.plant import SIZES, Planted, merge
 from parity.selftest.station import SEEDS, answer_seeds, healthy_draws
-from parity.selftest.trial import Bench, summary
+from parity.selftest.tally import summary
+from parity.selftest.trial import Bench
 from parity.selftest.witness import Witness, draw, joined_columns, kinds_of, suite_units
 from tests.conftest import json_of, run_in
 from tests.parity.test_judge import MODEL
@@ -311,7 +312,7 @@ def test_a_blind_gate_and_a_nervous_one_are_found_out(kind: type[Gate], caught: 
     bench = Bench(CONFIG, [AGREEMENT], witness, SUITE, {}, gate)
     bad = bench.tried(Planted("answers", "flips", 0.2, 0), {"logits": flipped(scores(), 0.9)}, 0)
     good = bench.tried(Planted("benign", "nothing changed", 0, 0), {"logits": scores()}, 1)
-    found = summary(bench, [bad, good])
+    found = summary([bad, good], SUITE, N)
     assert (found["must_catch"], found["caught"]) == (1, caught)
     assert (found["benign"], found["false_alarms"]) == (1, alarms)
 
