@@ -14,21 +14,12 @@ import numpy as np
 
 from compile.errors import ToolchainError
 from parity.explain.case import Case
+from parity.explain.gaps import NARROW, Gap, gaps, is_narrow, loses, paired
 from parity.explain.hypotheses import FIT, SCORE, distance
 from parity.explain.points import readers
 from parity.explain.simulate import Batch
 from parity.explain.tensors import Saturation, quantizer_ranges, saturations
-from parity.explain.weights import (
-    NARROW,
-    Gap,
-    gaps,
-    is_narrow,
-    loses,
-    paired,
-    weights_of,
-    with_arrays,
-    with_ranges,
-)
+from parity.explain.weights import weights_of, with_arrays, with_ranges
 
 if TYPE_CHECKING:
     import onnx

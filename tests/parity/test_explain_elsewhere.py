@@ -19,11 +19,12 @@ from parity.explain.adopt import adopted
 from parity.explain.branches import straightened
 from parity.explain.case import Case
 from parity.explain.cause import Cause
+from parity.explain.gaps import gaps
 from parity.explain.hypotheses import Bench, Hypothesis, tried
 from parity.explain.ladder import Rung, Scale, Standing
 from parity.explain.simulate import Batch, opened
 from parity.explain.structure import changes
-from parity.explain.weights import gaps, weights_of
+from parity.explain.weights import weights_of
 from tests.conftest import REPOSITORY
 
 RNG = np.random.default_rng(0)
