@@ -198,6 +198,14 @@ class Tensor(Fact):
     local_sqnr_db: float | None
 
 
+class SecondCause(Fact):
+    """What remains once the cause is undone."""
+
+    cause: str
+    sentence: str
+    remedy: str | None = None
+
+
 class Cause(Fact):
     """What `lockstep explain` found, or in `missing` why there is nothing."""
 
@@ -205,12 +213,21 @@ class Cause(Fact):
     cause: str | None = None
     explained: bool | None = None
     sentence: str | None = None
+    second: SecondCause | None = None
     rungs: tuple[Rung, ...] = ()
     tensors: tuple[Tensor, ...] = ()
     first: Tensor | None = None
     worst: Tensor | None = None
     suggestion: str | None = None
     reproduce: str | None = None
+
+    @property
+    def told(self) -> str:
+        """The sentence, and the one about what remains, as one text."""
+        if self.second is None:
+            return self.sentence or ""
+        more = f"A second cause remains: {self.second.cause}: {self.second.sentence}"
+        return f"{(self.sentence or '').rstrip('.')}. {more}"
 
 
 class Planted(Fact):
