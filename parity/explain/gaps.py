@@ -7,7 +7,7 @@ it best. The rule: integers are compared as what they decode to, within half a s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -38,7 +38,7 @@ def gaps(reference: Mapping[Key, Weight], candidate: Mapping[Key, Weight]) -> li
     """The candidate's tensors that are not the reference's, each beside the one it should be (keys: ours, theirs)."""
     found = []
     for theirs, ours in paired(reference, candidate).items():
-        gap = difference(reference[ours], candidate[theirs])
+        gap = difference(facing(reference[ours], candidate[theirs], ours, theirs), candidate[theirs])
         if gap is not None:
             found.append((ours, theirs, gap))
     return found
@@ -51,8 +51,8 @@ def paired(reference: Mapping[Key, Weight], candidate: Mapping[Key, Weight]) -> 
     ours, theirs = (_by_place({k: w for k, w in side.items() if k not in found}) for side in (reference, candidate))
     for kind, keys in theirs.items():
         for place, key in enumerate(keys):
-            twin = _likest(candidate[key], reference)
-            unlike = twin is None or _cosine(reference[twin].array, candidate[key].array) < LIKE
+            twin = _likest(key, candidate[key], reference)
+            unlike = twin is None or not like(reference[twin], candidate[key], twin, key)
             if unlike and len(ours.get(kind, ())) == len(keys):
                 twin = ours[kind][place]
             if twin is not None:
@@ -73,12 +73,35 @@ def _by_place(weights: Mapping[Key, Weight]) -> dict[tuple[str, int, tuple[int, 
     return found
 
 
-def _likest(weight: Weight, reference: Mapping[Key, Weight]) -> Key | None:
+def _likest(key: Key, weight: Weight, reference: Mapping[Key, Weight]) -> Key | None:
     """The reference's tensor of the same shape and the nearest direction, for graphs that name their nodes otherwise."""
     if weight.array.size < 2:
         return None
-    alike = [key for key, other in reference.items() if other.array.shape == weight.array.shape]
-    return max(alike, key=lambda key: _cosine(reference[key].array, weight.array), default=None)
+    turned = {k: facing(other, weight, k, key).array for k, other in reference.items()}
+    alike = [k for k, array in turned.items() if array.shape == weight.array.shape]
+    return max(alike, key=lambda k: _cosine(turned[k], weight.array), default=None)
+
+
+def facing(reference: Weight, candidate: Weight, ours: Key, theirs: Key) -> Weight:
+    """The reference's tensor as the candidate's operator would hold it, where that is another one than the source's.
+
+    A Gemm's matrix turned, as MatMul takes it; a bias with axes of 1 around it, as Add does.
+    """
+    one, other = reference.array, candidate.array
+    if ours[1] == theirs[1] or one.size != other.size:
+        return reference
+    if one.ndim == other.ndim == 2 and {ours[1], theirs[1]} == {"Gemm", "MatMul"}:
+        turn = one.shape != other.shape or _cosine(one.T, other) > _cosine(one, other)
+        return replace(reference, array=one.T, step=np.transpose(reference.step)) if turn else reference
+    bare, wanted = ([size for size in shape if size != 1] for shape in (one.shape, other.shape))
+    fits = one.shape != other.shape and bare == wanted and not np.ndim(reference.step)
+    return replace(reference, array=one.reshape(other.shape)) if fits else reference
+
+
+def like(reference: Weight, candidate: Weight, ours: Key, theirs: Key) -> bool:
+    """Whether two tensors are one and the same, perhaps trained a little further."""
+    one = facing(reference, candidate, ours, theirs).array
+    return one.shape == candidate.array.shape and _cosine(one, candidate.array) >= LIKE
 
 
 def _cosine(one: Array, other: Array) -> float:
@@ -91,6 +114,8 @@ def difference(reference: Weight, candidate: Weight) -> Gap | None:
     """None where the candidate's numbers are the reference's as far as both are stored."""
     one, other = reference.array.astype(np.float64), candidate.array.astype(np.float64)
     room = 0.505 * (reference.step + candidate.step) + STORED_AS * np.abs(one)
+    if candidate.is_integer:  # the zero point is rounded too: the outermost numbers may lie up to a step away
+        room = np.where((other == other.max()) | (other == other.min()), 2 * room, room)
     if float((np.abs(other - one) <= room).mean()) >= ENOUGH:
         return None
     energy = float((one**2).sum())
@@ -102,7 +127,7 @@ def difference(reference: Weight, candidate: Weight) -> Gap | None:
 def is_narrow(weight: Weight, kind: str) -> bool:
     """Whether a tensor that is stored in float32 holds nothing that `kind` cannot say: then it went through it."""
     array = weight.array
-    if weight.step or array.dtype != np.float32 or array.size < ENOUGH_TO_TELL:
+    if weight.is_integer or array.dtype != np.float32 or array.size < ENOUGH_TO_TELL:
         return False
     if kind == "bfloat16":
         return not (np.ascontiguousarray(array).view(np.uint32) & 0xFFFF).any()

@@ -24,12 +24,19 @@ Key = tuple[str, str, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """One stored tensor as its reader sees it: whose, under which name, its numbers, the step of its integers (or 0)."""
+    """One stored tensor as its reader sees it: whose, under which name, its numbers, the step of its integers (or 0).
+
+    Where each channel has a step of its own, they are an array that broadcasts to the numbers.
+    """
 
     module: str
     tensor: str
     array: Array
-    step: float
+    step: float | Array
+
+    @property
+    def is_integer(self) -> bool:
+        return bool(np.any(self.step))
 
 
 def weights_of(model: onnx.ModelProto) -> dict[Key, Weight]:
@@ -86,16 +93,29 @@ def _constants_alone(model: onnx.ModelProto, stored: set[str]) -> onnx.ModelProt
 
 def _step(
     name: str, producers: Mapping[str, onnx.NodeProto], arrays: Mapping[str, Array], model: onnx.ModelProto
-) -> float:
-    """The largest scale of the DequantizeLinear below a constant; 0 where it was stored in floating point."""
+) -> float | Array:
+    """The scale of the DequantizeLinear below a constant: one, one for each channel, or the largest where what lies between
+    has moved the channels; 0 where it was stored in floating point."""
     from onnx import numpy_helper
 
+    wanted = name
     while (node := producers.get(name)) is not None and node.input:
         if node.op_type == "DequantizeLinear":
-            scales = [t for t in model.graph.initializer if t.name == node.input[1]]
-            return float(np.abs(numpy_helper.to_array(scales[0])).max()) if scales else 0.0
+            scales = [np.abs(numpy_helper.to_array(t)) for t in model.graph.initializer if t.name == node.input[1]]
+            if not scales:
+                return 0.0
+            own = _by_channel(node, scales[0], arrays[wanted].shape) if name == wanted else None
+            return float(scales[0].max()) if own is None else own
         name = node.input[0]
     return 0.0
+
+
+def _by_channel(decoder: onnx.NodeProto, scales: Array, shape: tuple[int, ...]) -> Array | None:
+    """Scales of each channel, to broadcast over a tensor of this shape; None where there is one scale, or blocks."""
+    axis = next((a.i for a in decoder.attribute if a.name == "axis"), 1)
+    if scales.ndim != 1 or scales.size < 2 or axis >= len(shape) or shape[axis] != scales.size:
+        return None
+    return scales.reshape([scales.size if i == axis % len(shape) else 1 for i in range(len(shape))])
 
 
 def with_arrays(model: onnx.ModelProto, arrays: Mapping[Key, Array]) -> onnx.ModelProto:
