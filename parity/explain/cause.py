@@ -1,7 +1,7 @@
 """From the rung that broke to the cause: every class is the outcome of an experiment, and what none explains is unexplained.
 
-In: a `Case`, the standings, the rung that broke. Out: a `Cause`. The order of the experiments: the source's weights put
-in, the fresh graph's ranges put in, mistakes before and behind the model, narrower floats, other operators.
+In: a `Case`, the standings, the rung that broke. Out: a `Cause`. The order: the source's weights put in, the fresh graph's
+ranges put in, mistakes before and behind the model, narrower floats, other operators.
 """
 
 from __future__ import annotations
@@ -84,8 +84,7 @@ def find(
         return Cause(meant, told + (exchange.saturated(case, case.fresh) if meant == "quantization" else ""), remedy)
     if rung.name == "artifact as found" and case.found is not None:
         case = replace(case, found=floated(case.found))
-        cause = exchanged(case)
-        if cause is not None:
+        if (cause := exchanged(case)) is not None:
             return _and_beneath(case, rung, cause, changed)
     if broken.laws:
         return Cause("unexplained", f"{rung.name}: {'; '.join(broken.laws[:3])}")

@@ -6,13 +6,15 @@ it best. The rule: integers are compared as what they decode to, within half a s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from parity.explain.weights import Array, Key, Weight
 
+Kind = tuple[str, int, tuple[int, ...]]
+"""An operator, its slot, and a shape."""
 STORED_AS = 2.0**-8
 """Relative rounding of the coarsest float in use (bfloat16): weights stored so are still the same weights."""
 ENOUGH = 0.995
@@ -46,15 +48,18 @@ def gaps(reference: Mapping[Key, Weight], candidate: Mapping[Key, Weight]) -> li
 
 def paired(reference: Mapping[Key, Weight], candidate: Mapping[Key, Weight]) -> dict[Key, Key]:
     """For each of the candidate's tensors the one of the reference that it should be: of the same operator by name, else
-    the likest of its shape; and where none is like it, the one at the same place among those of its operator and shape."""
+    the likest of its shape; and where none is like it, the one at the same place among those of its operator and shape, or
+    of its shape where the source's graph has another operator for it (a bias that is added apart)."""
     found = {key: key for key, one in candidate.items() if key in reference and _alike(one.array, reference[key].array)}
     ours, theirs = (_by_place({k: w for k, w in side.items() if k not in found}) for side in (reference, candidate))
+    shapes = _by_shape(ours)
     for kind, keys in theirs.items():
+        row = next((ours[one] for one in _kinds(kind) if one in ours), shapes.get(_bare(kind[2]), []))
         for place, key in enumerate(keys):
             twin = _likest(key, candidate[key], reference)
             unlike = twin is None or not like(reference[twin], candidate[key], twin, key)
-            if unlike and len(ours.get(kind, ())) == len(keys):
-                twin = ours[kind][place]
+            if unlike and len(row) == len(keys):
+                twin = row[place]
             if twin is not None:
                 found[key] = twin
     return found
@@ -65,12 +70,32 @@ def _alike(one: Array, other: Array) -> bool:
     return one.shape == other.shape or one.size == other.size == 1
 
 
-def _by_place(weights: Mapping[Key, Weight]) -> dict[tuple[str, int, tuple[int, ...]], list[Key]]:
+def _by_place(weights: Mapping[Key, Weight]) -> dict[Kind, list[Key]]:
     """Tensors in their order, by operator, slot and shape."""
-    found: dict[tuple[str, int, tuple[int, ...]], list[Key]] = {}
+    found: dict[Kind, list[Key]] = {}
     for key, weight in weights.items():
         found.setdefault((key[1], key[3], weight.array.shape), []).append(key)
     return found
+
+
+def _kinds(kind: Kind) -> Iterator[Kind]:
+    """Where the source may have a tensor: the same place, or that of the Gemm which became this MatMul."""
+    yield kind
+    if kind[:2] == ("MatMul", 1):
+        yield "Gemm", 1, kind[2][::-1]
+        yield "Gemm", 1, kind[2]
+
+
+def _by_shape(places: Mapping[Kind, list[Key]]) -> dict[tuple[int, ...], list[Key]]:
+    """The same in one row for each shape, whatever reads them; only where one slot of one operator alone has that shape."""
+    rows: dict[tuple[int, ...], list[list[Key]]] = {}
+    for (_, _, shape), keys in places.items():
+        rows.setdefault(_bare(shape), []).append(keys)
+    return {shape: found[0] for shape, found in rows.items() if len(found) == 1 and shape}
+
+
+def _bare(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(size for size in shape if size != 1)
 
 
 def _likest(key: Key, weight: Weight, reference: Mapping[Key, Weight]) -> Key | None:
@@ -93,8 +118,7 @@ def facing(reference: Weight, candidate: Weight, ours: Key, theirs: Key) -> Weig
     if one.ndim == other.ndim == 2 and {ours[1], theirs[1]} == {"Gemm", "MatMul"}:
         turn = one.shape != other.shape or _cosine(one.T, other) > _cosine(one, other)
         return replace(reference, array=one.T, step=np.transpose(reference.step)) if turn else reference
-    bare, wanted = ([size for size in shape if size != 1] for shape in (one.shape, other.shape))
-    fits = one.shape != other.shape and bare == wanted and not np.ndim(reference.step)
+    fits = one.shape != other.shape and _bare(one.shape) == _bare(other.shape) and not np.ndim(reference.step)
     return replace(reference, array=one.reshape(other.shape)) if fits else reference
 
 

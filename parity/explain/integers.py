@@ -164,11 +164,14 @@ class _Graph:
             scale, weights = self.stored.get(node.input[place]), self.stored.get(node.input[slot])
             if scale is None or weights is None:
                 return None
-            decoded = self._decoded(node, slot, scale.ravel(), self._zero(node, place + 1), 0)
+            of_gates = scale.ndim == 2 and len(scale) == 1  # one for each row of the only direction
+            decoded = self._decoded(node, slot, scale.ravel(), self._zero(node, place + 1), 2 if of_gates else 0)
             if decoded is None:
                 return None
             inputs[slot] = decoded.output[0]
             decoded.input[0] = self._store(f"{decoded.output[0]}__turned", weights.transpose(0, 2, 1))
+            for attribute in decoded.attribute:
+                attribute.i = (0, 2, 1)[attribute.i]
             decoders.append(decoded)
         twin = helper.make_node("LSTM", inputs, list(node.output), _plain(node.name))
         twin.attribute.extend(node.attribute)

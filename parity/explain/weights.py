@@ -43,10 +43,12 @@ def weights_of(model: onnx.ModelProto) -> dict[Key, Weight]:
     """The float tensors that a graph's operators read and that no input decides, decoded."""
     producers = {name: node for node in model.graph.node for name in node.output}
     stored = {tensor.name for tensor in model.graph.initializer}
+    scales = {node.output[1] for node in model.graph.node if node.op_type == "DynamicQuantizeLinear"}
     wanted = {
         (*key, slot): (node, name)
         for key, node in keyed(model).items()
         for slot, name in enumerate(node.input)
+        if not scales.intersection(node.input)  # one scale times another: no weight
         if name and _is_constant(name, producers, stored)
     }
     arrays = _evaluated(model, {name for _, name in wanted.values()}, stored)
