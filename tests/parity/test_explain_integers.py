@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
-from onnxruntime.quantization import QuantType, quantize_dynamic
+from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_dynamic, quantize_static
 
 from parity.explain.cause import Cause
 from parity.explain.gaps import difference, gaps
@@ -19,6 +19,16 @@ from parity.explain.weights import Weight, weights_of
 from tests.parity.foreign import SIGNATURE, found_for, model, network
 
 FEEDS = {"x": np.random.default_rng(7).standard_normal((16, 6)).astype(np.float32)}
+
+
+class Calibrating(CalibrationDataReader):  # type: ignore[misc]  # untyped in ONNX Runtime
+    """What the suite's own rows are like, once."""
+
+    def __init__(self) -> None:
+        self.left = [{"x": FEEDS["x"] + np.arange(6, dtype=np.float32)}]
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return self.left.pop() if self.left else None
 
 
 def deep(seed: int = 0, *, wide: int = 24, act: str = "Tanh") -> onnx.ModelProto:
@@ -157,3 +167,12 @@ def test_an_integer_layer_whose_scale_is_not_stored_stays_as_it_is(tmp_path: Pat
     kinds = Counter(node.op_type for node in floated(theirs).graph.node)
     assert kinds["MatMulInteger"] == 1
     assert SIGNATURE.outputs[0].name in {name for node in floated(theirs).graph.node for name in node.output}
+
+
+@pytest.mark.parametrize(("theirs", "kind"), [(0, "quantization"), (1, "stale or wrong weights")])
+def test_a_calibrated_artifact_is_judged_by_its_weights_too(tmp_path: Path, theirs: int, kind: str) -> None:
+    onnx.save(deep(theirs), tmp_path / "float.onnx")
+    quantize_static(
+        tmp_path / "float.onnx", tmp_path / "int8.onnx", Calibrating(), op_types_to_quantize=["Conv", "MatMul"]
+    )
+    assert found_for(tmp_path, onnx.load(tmp_path / "int8.onnx"), deep(0)).kind == kind
