@@ -98,15 +98,13 @@ def stand_in(target: Target) -> Answer:
         rows = f"{pairs[0].differ:,} of {pairs[0].n:,} answers differ"
         return Answer(word="not yet", sentence=f"Within every limit, but {rows} and nobody knows why. {cause.missing}")
     if pairs and cause.explained is False:
-        return Answer(
-            word="no", sentence=f"Within every limit, but nobody can say why answers differ: {cause.sentence}"
-        )
+        return Answer(word="no", sentence=f"Within every limit, but nobody can say why answers differ: {cause.told}")
     passed_over = (
         f" {target.baseline_wanted} was wanted and not seen here."
         if target.baseline_wanted not in (None, target.baseline_used)
         else ""
     )
-    known = f" The cause is known: {cause.sentence.rstrip('.')}." if pairs and cause.sentence else ""
+    known = f" The cause is known: {cause.told}" if pairs and cause.sentence else ""
     return Answer(word="yes", sentence=f"{_alike(target)}{passed_over}{known}")
 
 

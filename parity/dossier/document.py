@@ -200,6 +200,14 @@ class Tensor(Fact):
     local_sqnr_db: float | None
 
 
+class SecondCause(Fact):
+    """What remains once the cause is undone."""
+
+    cause: str
+    sentence: str
+    remedy: str | None = None
+
+
 class Cause(Fact):
     """What `lockstep explain` found, or in `missing` why there is nothing."""
 
@@ -207,12 +215,26 @@ class Cause(Fact):
     cause: str | None = None
     explained: bool | None = None
     sentence: str | None = None
+    second: SecondCause | None = None
     rungs: tuple[Rung, ...] = ()
     tensors: tuple[Tensor, ...] = ()
     first: Tensor | None = None
     worst: Tensor | None = None
     suggestion: str | None = None
     reproduce: str | None = None
+
+    @property
+    def told(self) -> str:
+        """The sentence, and the one about what remains, as one text."""
+        if self.second is None:
+            return _ended(self.sentence)
+        more = f"A second cause remains: {self.second.cause}: {_ended(self.second.sentence)}"
+        return f"{_ended(self.sentence)} {more}"
+
+
+def _ended(sentence: str | None) -> str:
+    """A sentence with its full stop; nothing stays nothing."""
+    return f"{sentence.rstrip('.')}." if sentence else ""
 
 
 class Planted(Fact):

@@ -15,7 +15,18 @@ from typing import Any
 
 from compile.step import read_record
 from parity import measure
-from parity.dossier.document import Cause, FindingFact, Planted, Rung, SelfTest, SliceFact, Speed, Tensor, Tolerance
+from parity.dossier.document import (
+    Cause,
+    FindingFact,
+    Planted,
+    Rung,
+    SecondCause,
+    SelfTest,
+    SliceFact,
+    Speed,
+    Tensor,
+    Tolerance,
+)
 from parity.limit import KINDS, Limit
 from parity.policy import Policy
 
@@ -148,6 +159,7 @@ def cause(folder: Path, digests: Json, model: str, target: str) -> Cause:
         cause=document.get("cause"),
         explained=document.get("explained"),
         sentence=document.get("sentence"),
+        second=None if document.get("second") is None else SecondCause(**document["second"]),
         rungs=tuple(_rung(one) for one in document.get("rungs", [])),
         tensors=tuple(_tensor(one) for one in document.get("tensors", [])),
         first=None if document.get("first") is None else _tensor(document["first"]),

@@ -1,7 +1,7 @@
 """From the rung that broke to the cause: every class is the outcome of an experiment, and what none explains is unexplained.
 
-In: a `Case`, the standings, the rung that broke. Out: a `Cause`. The order of the experiments: the source's weights put
-in, the fresh graph's ranges put in, mistakes before and behind the model, narrower floats, other operators.
+In: a `Case`, the standings, the rung that broke. Out: a `Cause`. The order: the source's weights put in, the fresh graph's
+ranges put in, mistakes before and behind the model, narrower floats, other operators.
 """
 
 from __future__ import annotations
@@ -16,9 +16,12 @@ from compile.errors import ToolchainError
 from parity.explain import exchange, postprocessing, preprocessing, several
 from parity.explain.case import Case
 from parity.explain.hypotheses import EMULATED, REPRODUCED, Array, Bench, Hypothesis, Trial, distance, tried
+from parity.explain.integers import floated
 from parity.explain.ladder import Rung, Standing
+from parity.explain.quantized import quantizers
 from parity.explain.rounding import Narrow, rounded
 from parity.explain.simulate import Batch, answered, exposing, opened, output_names, walked, with_stream
+from parity.explain.stranger import another_network, integers_are_the_sources
 from parity.explain.structure import Change
 
 if TYPE_CHECKING:
@@ -80,8 +83,8 @@ def find(
         meant, told, remedy = BY_RUNG[rung.name]
         return Cause(meant, told + (exchange.saturated(case, case.fresh) if meant == "quantization" else ""), remedy)
     if rung.name == "artifact as found" and case.found is not None:
-        cause = exchanged(case)
-        if cause is not None:
+        case = replace(case, found=floated(case.found))
+        if (cause := exchanged(case)) is not None:
             return _and_beneath(case, rung, cause, changed)
     if broken.laws:
         return Cause("unexplained", f"{rung.name}: {'; '.join(broken.laws[:3])}")
@@ -174,7 +177,7 @@ def exchanged(case: Case) -> Cause | None:
     """The weights or the ranges, where putting the right ones into the candidate's own graph mends it."""
     assert case.found is not None
     try:
-        found = exchange.narrow(case) or exchange.weights(case) or exchange.ranges(case) or exchange.quantizers(case)
+        found = exchange.narrow(case) or exchange.weights(case) or exchange.ranges(case) or quantizers(case)
     except ToolchainError:  # the candidate's graph cannot be run here: other experiments must speak
         return None
     return None if found is None else _exchange(found)
@@ -232,8 +235,10 @@ def _as_rungs(case: Case, rungs: Sequence[Rung]) -> list[Hypothesis]:
 def by_structure(case: Case, rung: Rung, changed: Sequence[Change], trials: Sequence[Trial]) -> Cause:
     """Operators that the candidate's graph has otherwise; unexplained where there are none."""
     own = rung.name == "artifact as found" and case.found is not None
-    if own and (stranger := exchange.another_network(case)) is not None:
+    if own and (stranger := another_network(case)) is not None:
         return Cause("stale or wrong weights", stranger, "build it from the source", trials)
+    if own and not integers_are_the_sources(case):
+        changed = [change for change in changed if change.kind != "quantization"]
     if changed and rung.name == "artifact as found":
         listed = "; ".join(change.sentence for change in changed[:2])
         modules = [change.module for change in changed]

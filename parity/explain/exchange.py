@@ -10,25 +10,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
 from compile.errors import ToolchainError
 from parity.explain.case import Case
+from parity.explain.gaps import NARROW, Gap, facing, gaps, is_narrow, loses, paired
 from parity.explain.hypotheses import FIT, SCORE, distance
-from parity.explain.points import readers
 from parity.explain.simulate import Batch
-from parity.explain.tensors import Saturation, quantizer_ranges, saturations
-from parity.explain.weights import (
-    NARROW,
-    Gap,
-    gaps,
-    is_narrow,
-    loses,
-    paired,
-    weights_of,
-    with_arrays,
-    with_ranges,
-)
+from parity.explain.tensors import Saturation, saturations
+from parity.explain.weights import weights_of, with_arrays, with_ranges
 
 if TYPE_CHECKING:
     import onnx
@@ -58,7 +46,7 @@ def weights(case: Case, truth: Truth = None) -> Exchange | None:
     """The source's weights in the candidate: the fresh graph's where both have the same layers, else the float graph's."""
     for suspicion, sound in suspected_weights(case):
         assert suspicion.mended is not None
-        gone = _gone(case, sound, suspicion.mended, truth)
+        gone = share_gone(case, sound, suspicion.mended, truth)
         if gone > MOST_LEFT:
             told = f"{suspicion.sentence}; with the source's in their place {gone:.0%} of the error is gone"
             return replace(suspicion, sentence=told)
@@ -71,11 +59,12 @@ def narrow(case: Case) -> Exchange | None:
     ours, theirs = weights_of(case.exact), weights_of(case.found)
     for kind, room in NARROW.items():
         stored = {key: twin for key, twin in paired(ours, theirs).items() if is_narrow(theirs[key], kind)}
-        lost = {k: ours[o].array for k, o in stored.items() if loses(ours[o], theirs[k], room)}
+        own = {key: facing(ours[twin], theirs[key], twin, key) for key, twin in stored.items()}
+        lost = {key: weight.array for key, weight in own.items() if loses(weight, theirs[key], room)}
         if not lost:
             continue
         mended = with_arrays(case.found, lost)
-        gone = _gone(case, case.exact, mended, None)
+        gone = share_gone(case, case.exact, mended, None)
         if gone > MOST_LEFT:
             sentence = (
                 f"{len(lost)} of the artifact's {len(theirs)} weight tensors are the source's stored in {kind}; with the "
@@ -96,30 +85,11 @@ def suspected_weights(case: Case) -> Iterator[tuple[Exchange, onnx.ModelProto]]:
         if not other:
             return
         listed = [gap for _, _, gap in other]
-        mended = with_arrays(case.found, {their: ours[our].array for our, their, _ in other})
+        put = {their: facing(ours[our], theirs[their], our, their).array for our, their, _ in other}
+        mended = with_arrays(case.found, put)
         modules = list(dict.fromkeys(gap.module for gap in listed))
         remedy = "build it again from the source's weights"
         yield Exchange("stale or wrong weights", said(listed, len(theirs)), remedy, modules, mended), sound
-
-
-def another_network(case: Case) -> str | None:
-    """That most of the candidate's weights have no place in the source's graph: nothing could be exchanged."""
-    assert case.found is not None
-    try:
-        ours, theirs = weights_of(case.exact), weights_of(case.found)
-    except ToolchainError:
-        return None
-    shapes = {one.array.shape for one in ours.values()}
-    total = sum(one.array.size for one in theirs.values())
-    strange = [one for one in theirs.values() if one.array.shape not in shapes and one.array.T.shape not in shapes]
-    share = sum(one.array.size for one in strange) / max(total, 1)
-    if share <= MOST_LEFT:
-        return None
-    largest = max(strange, key=lambda one: one.array.size)
-    return (
-        f"the artifact holds another network: {len(strange)} of its {len(theirs)} weight tensors, {share:.0%} of its numbers, "
-        f"have shapes that the source has none of (`{largest.module}`: {'×'.join(map(str, largest.array.shape))})"
-    )
 
 
 def said(other: Sequence[Gap], of: int) -> str:
@@ -137,7 +107,7 @@ def ranges(case: Case, truth: Truth = None) -> Exchange | None:
     """The fresh graph's activation ranges in the candidate."""
     assert case.found is not None
     mended, other = with_ranges(case.found, case.fresh)
-    gone = _gone(case, case.fresh, mended, truth) if other else 0.0
+    gone = share_gone(case, case.fresh, mended, truth) if other else 0.0
     if gone <= MOST_LEFT:
         return None
     sentence = (
@@ -148,29 +118,6 @@ def ranges(case: Case, truth: Truth = None) -> Exchange | None:
     return Exchange("quantization", sentence + after, "calibrate again and rebuild", modules, mended)
 
 
-def quantizers(case: Case) -> Exchange | None:
-    """A candidate that was quantized elsewhere, with its activations left in float and its weights as the source has them."""
-    assert case.found is not None
-    calibrated = dict(quantizer_ranges(case.found))
-    if not any(node.op_type == "QuantizeLinear" for node in case.found.graph.node) or (
-        calibrated
-        and calibrated == dict(quantizer_ranges(case.fresh))  # every int8 artifact answers nearer to float so
-    ):
-        return None
-    ours, theirs = weights_of(case.exact), weights_of(case.found)
-    unrounded = {key: ours[key].array for key, weight in theirs.items() if key in ours and weight.step}
-    alike = {key: array for key, array in unrounded.items() if array.shape == theirs[key].array.shape}
-    attempts = (with_arrays(unquantized(case.found, widened=widened), alike) for widened in (False, True))
-    gone = max(_gone(case, case.exact, attempt, None) for attempt in attempts)
-    if gone <= MOST_LEFT:
-        return None
-    sentence = (
-        f"the artifact was quantized by other means than here{saturated(case, case.found)}; with its layers back in "
-    )
-    return Exchange("quantization", f"{sentence}float {gone:.0%} of the error is gone", "quantize it here", [])
-
-
-FAR = float(np.finfo(np.float32).max)
 SATURATED = 1e-3
 """Energy cut off that is worth a word: above -30 dB, where eight bits' own rounding lies."""
 
@@ -191,45 +138,7 @@ def saturated(case: Case, graph: onnx.ModelProto) -> str:
     return f"; {what} saturates: {cut[0].share:.2%} of its values, {cut[0].lost:.1%} of its energy, lie out of range"
 
 
-def unquantized(model: onnx.ModelProto, *, widened: bool) -> onnx.ModelProto:
-    """The same graph in which quantizers of activations only cut off, and round no more; weights stay as they decode.
-
-    `widened`: they do not cut off either, but for those whose least value is 0, which often stand for a Relu.
-    """
-    import onnx
-    from onnx import numpy_helper
-
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    reading, ranges = readers(model), dict(quantizer_ranges(model))
-    opened_up: set[str] = set()
-    for number, node in enumerate(copy.graph.node):
-        if node.op_type == "DequantizeLinear" and node.input[0] in opened_up:
-            _become(node, "Identity", [node.input[0]])
-        decoders = reading.get(node.output[0], []) if node.output else []
-        if node.op_type != "QuantizeLinear" or node.input[0] not in ranges or not decoders:
-            continue
-        if all(one.op_type == "DequantizeLinear" for one in decoders):
-            ends = [f"end_{number}_{i}" for i in range(2)]
-            low, high = ranges[node.input[0]]
-            if widened:
-                low, high = (0.0 if low >= 0 else -FAR, FAR)
-            copy.graph.initializer.extend(
-                numpy_helper.from_array(np.array(end, np.float32), name)
-                for end, name in zip((low, high), ends, strict=True)
-            )
-            _become(node, "Clip", [node.input[0], *ends])
-            opened_up.add(node.output[0])
-    return copy
-
-
-def _become(node: onnx.NodeProto, op: str, inputs: Sequence[str]) -> None:
-    node.op_type = op
-    node.input[:] = inputs
-    del node.attribute[:]
-
-
-def _gone(case: Case, sound: onnx.ModelProto, mended: onnx.ModelProto, truth: Truth) -> float:
+def share_gone(case: Case, sound: onnx.ModelProto, mended: onnx.ModelProto, truth: Truth) -> float:
     """The share of the candidate's error against the sound graph that the mended candidate no longer has."""
     assert case.found is not None
     ours = case.answers_of(sound) if truth is None else truth

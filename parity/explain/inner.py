@@ -14,12 +14,12 @@ from compile.errors import ToolchainError
 from parity.explain.case import Case
 from parity.explain.cause import Cause
 from parity.explain.exchange import said
+from parity.explain.ir import ir_constants, ir_gaps
 from parity.explain.ladder import Standing
 from parity.explain.points import QUANTIZING, named_modules, readers
 from parity.explain.rungs import Places
 from parity.explain.structure import Change, changes
 from parity.explain.tensors import Diverging, compare
-from parity.explain.weights import ir_constants, ir_gaps
 
 if TYPE_CHECKING:
     import onnx

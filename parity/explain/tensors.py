@@ -156,6 +156,8 @@ def saturations(reference: onnx.ModelProto, candidate: onnx.ModelProto, feeds: S
     names |= {value.name: value.name for value in candidate.graph.input}
     ranges = dict(quantizer_ranges(candidate))
     known = {name: bounds for name, bounds in ranges.items() if name in names}
+    if not known:
+        return []
     inputs = {value.name for value in reference.graph.input}
     inner = [names[name] for name in known if names[name] not in inputs]
     ours = _exposed(reference, inner)

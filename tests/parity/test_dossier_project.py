@@ -163,6 +163,7 @@ def lay(root: Path, what: str, document: dict[str, Any], *, stale: bool = False)
 
 EXPLAINED = {
     "cause": "fusion", "explained": True, "sentence": "A fused kernel rounds once less.", "step": "runtime",
+    "second": {"cause": "quantization", "sentence": "One range is narrow.", "remedy": None},
     "rungs": [
         {"name": "export", "status": "holds", "why": "", "agreement": {"disagree": 0, "n": 600}, "sqnr_db": 120.0, "broke": 0},
         {"name": "runtime", "status": "skipped", "why": "float", "agreement": None, "sqnr_db": None, "broke": None},
@@ -191,6 +192,8 @@ def test_cause_and_self_test_are_taken_up_when_they_appear_and_why_says_so(proje
     target = facts_of(project).target(EDGE)
     assert target is not None
     assert (target.cause.sentence, target.cause.rungs[0].n) == ("A fused kernel rounds once less.", 600)
+    assert target.cause.second is not None
+    assert target.cause.second.sentence == "One range is narrow."
     assert target.selftest.caught == 1
     assert target.selftest.sizes == [0.05, 0.2]
     gross = target.selftest.by_kind["scale"][0.2]
@@ -198,7 +201,9 @@ def test_cause_and_self_test_are_taken_up_when_they_appear_and_why_says_so(proje
     assert set(target.selftest.by_kind) == {"scale"}
     assert "1 of 2 planted faults caught" in (project / "out" / "tiny" / "dossier" / "summary.md").read_text()
     assert "1 missed" in (project / "out" / "tiny" / "dossier" / f"{EDGE}.html").read_text()
-    assert "A fused kernel rounds once less." in (project / "out" / "tiny" / "dossier" / f"{EDGE}.html").read_text()
+    shown = (project / "out" / "tiny" / "dossier" / f"{EDGE}.html").read_text()
+    assert "A fused kernel rounds once less." in shown
+    assert "A second cause remains: <strong>quantization</strong>: One range is narrow." in shown
 
 
 def test_a_cause_of_an_earlier_artifact_is_not_shown_as_one_of_this(project: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from compile.errors import FAILED, PASSED, TOOLCHAIN, UNDECIDED, ConfigError
 from parity.dossier import junit, page, summary
-from parity.dossier.document import Cause, Dossier, Rung, SelfTest, Tensor, Tolerance, parse, write
+from parity.dossier.document import Cause, Dossier, Rung, SecondCause, SelfTest, Tensor, Tolerance, parse, write
 from tests.parity.dossier_facts import HOSTILE, HUGE, dossier, finding, pair, target
 
 EVERY_FATE = dossier(
@@ -215,6 +215,42 @@ def test_a_cause_its_depth_and_a_self_test_are_shown_where_they_were_found() -> 
     assert "1e-5" in text
     assert "30 of 31" in page.release(dossier(one))
     assert "30 of 31 planted faults caught, 0 of 9 healthy ones refused" in summary.markdown(dossier(one))
+
+
+def found_twice(*, explained: bool) -> Cause:
+    kind, told = (
+        ("quantization", "six ranges are narrow") if explained else ("unexplained", "7.0% of the error are left")
+    )
+    second = SecondCause(cause=kind, sentence=f"{told} <b>", remedy="calibrate again" if explained else None)
+    return Cause(
+        missing=None, cause="fusion", explained=explained, sentence="a kernel rounds once less.", second=second
+    )
+
+
+@pytest.mark.parametrize(
+    ("explained", "says"),
+    [(True, "quantization: six ranges are narrow"), (False, "unexplained: 7.0% of the error are left")],
+)
+def test_a_second_cause_stands_behind_the_first_in_every_rendering(explained: bool, says: str) -> None:
+    one = target("edge", cause=found_twice(explained=explained))
+    facts = parse(write(dossier(one)))
+    text = page.target(facts, facts.targets[0])
+    [section] = re.findall(r'<h2 id="cause">.*?<h2', text, re.DOTALL)
+    words = "".join(Reader(section[:-3]).text)
+    assert f"A second cause remains: {says} <b>" in words
+    assert ("To mend it: calibrate again" in words) == explained
+    assert "<b>" not in text
+    for other in (page.release(facts), summary.markdown(facts)):
+        assert f"rounds once less. A second cause remains: {says} &lt;b&gt;" in other
+    assert one.stand_in is not None
+    assert one.stand_in.word == ("yes" if explained else "no")
+
+
+def test_where_nothing_remains_no_second_cause_is_spoken_of() -> None:
+    one = target("edge", cause=found_twice(explained=True).model_copy(update={"second": None}))
+    facts = dossier(one)
+    for text in (page.target(facts, one), page.release(facts), summary.markdown(facts)):
+        assert "second cause" not in text
 
 
 def test_markdown_tables_have_as_many_cells_in_every_row() -> None:

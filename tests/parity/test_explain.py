@@ -12,13 +12,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from compile.signature import Axis, Signature, Tensor
 from parity.explain.damage import restored
+from parity.explain.gaps import difference
 from parity.explain.hypotheses import Bench, Hypothesis, tried
 from parity.explain.postprocessing import suspicions
 from parity.explain.rounding import rounded
 from parity.explain.simulate import Batch, opened
 from parity.explain.station import Explained, failover
 from parity.explain.tensors import compare, decibel, noise_over_signal
-from parity.explain.weights import Weight, difference
+from parity.explain.weights import Weight
 
 RNG = np.random.default_rng(0)
 SIGNATURE = Signature(

@@ -10,54 +10,17 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from compile.config import ModelFile, load_target
 from compile.errors import ConfigError, ToolchainError
-from compile.project import Project
-from compile.signature import Axis, Signature, Tensor
-from parity.explain import cause as causes
+from compile.signature import Signature, Tensor
 from parity.explain.adopt import adopted
 from parity.explain.branches import straightened
-from parity.explain.case import Case
-from parity.explain.cause import Cause
+from parity.explain.gaps import gaps
 from parity.explain.hypotheses import Bench, Hypothesis, tried
-from parity.explain.ladder import Rung, Scale, Standing
+from parity.explain.ladder import Rung
 from parity.explain.simulate import Batch, opened
 from parity.explain.structure import changes
-from parity.explain.weights import gaps, weights_of
-from tests.conftest import REPOSITORY
-
-RNG = np.random.default_rng(0)
-WEIGHTS = {
-    "w": RNG.standard_normal((6, 16)).astype(np.float32),
-    "b": RNG.standard_normal(16).astype(np.float32),
-    "v": RNG.standard_normal((16, 5)).astype(np.float32),
-}
-SIGNATURE = Signature(
-    (Tensor("x", "float32", ("batch", 6)),), (Tensor("y", "float32", ("batch", 5)),), {"batch": Axis(1, 8, 64)}
-)
-value = helper.make_tensor_value_info
-
-
-def network(weights: dict[str, np.ndarray] = WEIGHTS, *, relu: bool = True, stem: str = "net") -> onnx.ModelProto:
-    """relu(x @ w + b) @ v; its nodes are named under `stem`."""
-    nodes = [
-        helper.make_node("MatMul", ["x", "w"], ["h"], name=f"/{stem}/first/MatMul"),
-        helper.make_node("Add", ["h", "b"], ["s"], name=f"/{stem}/first/Add"),
-        *([helper.make_node("Relu", ["s"], ["r"], name=f"/{stem}/act/Relu")] if relu else []),
-        helper.make_node("MatMul", ["r" if relu else "s", "v"], ["y"], name=f"/{stem}/last/MatMul"),
-    ]
-    return model(nodes, weights)
-
-
-def model(nodes: list[onnx.NodeProto], stored: dict[str, np.ndarray], *more: onnx.ValueInfoProto) -> onnx.ModelProto:
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [value("x", TensorProto.FLOAT, ["batch", 6]), *more],
-        [value("y", TensorProto.FLOAT, ["batch", 5])],
-        [numpy_helper.from_array(array, name) for name, array in stored.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+from parity.explain.weights import weights_of
+from tests.parity.foreign import RNG, SIGNATURE, WEIGHTS, found_for, model, network, value
 
 
 def branched(weights: dict[str, np.ndarray]) -> onnx.ModelProto:
@@ -79,43 +42,6 @@ def branched(weights: dict[str, np.ndarray]) -> onnx.ModelProto:
     found = model(nodes, {"six": np.array([6], np.int64)})
     found.graph.input[0].CopyFrom(value("x", TensorProto.FLOAT, ["batch", "width"]))
     return found
-
-
-def batches(folder: Path, count: int = 4) -> list[Path]:
-    paths = []
-    for number in range(count):
-        paths.append(folder / f"{number:05d}.npz")
-        np.savez(
-            paths[-1], x=(np.random.default_rng(number).standard_normal((32, 6)) + np.arange(6)).astype(np.float32)
-        )
-    return paths
-
-
-def case(folder: Path, found: onnx.ModelProto) -> Case:
-    config = ModelFile.model_validate(
-        {
-            "source": {"onnx": "m.onnx"},
-            "inputs": {"x": {"dtype": "float32", "shape": ["batch", 6]}},
-            "outputs": {"y": {"dtype": "float32", "shape": ["batch", 5]}},
-            "suite": {"npz": "s.npz"},
-            "task": {"kind": "classification"},
-            "targets": ["cloud-cpu-onnxruntime"],
-        }
-    )
-    target = load_target(Project(REPOSITORY), "cloud-cpu-onnxruntime")
-    return Case(config, target, network(), network(), found, batches(folder), None, Scale({"y": 1e-5}, 10.0))
-
-
-def found_for(folder: Path, candidate: onnx.ModelProto, answering: onnx.ModelProto | None = None) -> Cause:
-    """What is said of a candidate; `answering`: the graph that really answered, where that is another."""
-    outputs = folder / "outputs"
-    outputs.mkdir()
-    one = case(folder, candidate)
-    for path, answer in zip(one.files, one.answers_of(answering or candidate), strict=True):
-        np.savez(outputs / path.name, **answer)  # type: ignore[arg-type]  # numpy's stub forbids ** of arrays
-    rung = Rung("artifact as found", outputs)
-    broken = Standing(rung, None, 0, 128, 1.0, 1.0, 1e5, (), broke=True)
-    return causes.find(one, [broken], broken, [], changes(one.fresh, candidate))
 
 
 def scaled(name: str, factor: float) -> dict[str, np.ndarray]:
