@@ -237,7 +237,7 @@ def artifacts(model: str, registry: str | None, as_json: bool) -> int:
         explain_all(line, outcomes)
         return _publish(line, outcomes, registry, as_json, trusting=True)
 
-    return _with_line(model, registry, as_json, go)
+    return _with_line(model, registry, as_json, go, judged=True)
 
 
 @cli.command()
@@ -434,24 +434,35 @@ def _walk(
         dossier = _dossier(line, outcomes, registry) if judged else None
         return _ended(line, outcomes, _code(line, outcomes), as_json, dossier=dossier)
 
-    return _with_line(model, registry, as_json, go)
+    return _with_line(model, registry, as_json, go, judged=judged)
 
 
-def _with_line(model: str, registry: str | None, quiet: bool, go: Callable[[Line], Answer]) -> int:
-    """`go` on the model's line, with what happens shown meanwhile; its answer is said when the display is gone."""
+def _with_line(
+    model: str, registry: str | None, quiet: bool, go: Callable[[Line], Answer], *, judged: bool = False
+) -> int:
+    """`go` on the model's line, with what happens shown meanwhile; its answer is said when the display is gone.
+
+    `judged`: where a mistake in configuration or data keeps it from judging, the dossier of an earlier run goes.
+    """
     from importlib.util import find_spec
 
-    from compile.errors import ToolchainError
+    from compile.errors import ConfigError, ToolchainError
     from compile.line import Line
+    from parity.dossier.station import void
     from parity.progress import shown
 
     project = _project()
     if find_spec("onnx") is None:
         raise ToolchainError(f"onnx is not installed; {NEEDS_BUILD}")
-    with shown(quiet) as notify:
-        line = Line.open(project, model, notify, _location(project, registry).tracking_uri)
-        with line.locked():
-            answer = go(line)
+    try:
+        with shown(quiet) as notify:
+            line = Line.open(project, model, notify, _location(project, registry).tracking_uri)
+            with line.locked():
+                answer = go(line)
+    except ConfigError as error:
+        if judged:
+            void(project.out(model) / "dossier", model, str(error).replace(f"{project.root}/", ""))
+        raise
     return answer()
 
 

@@ -185,7 +185,7 @@ def what_would_decide(measured: Measured, against: str) -> str:
         return f"an interval is {measured.method}; rows of one group are not independent, so bring more groups"
     if not measured.needed:
         return "no number of rows at these rates would decide"
-    more = f"{measured.needed:,} rows"
+    more = f"{measured.needed:,} rows{' of that slice' if measured.parts else ''}"
     if measured.groups is not None:
         more = f"{math.ceil(measured.groups * measured.needed / measured.n):,} groups ({more})"
     return (

@@ -26,7 +26,8 @@ def refuse_strange(config: ModelFile, labels: Array | None) -> None:
     if task.kind != "classification" or task.postprocess or labels is None or not isinstance(classes, int):
         return
     if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= classes:
-        found = f"{labels.dtype} such as {', '.join(str(label) for label in np.unique(labels)[:3])}"
+        strange = labels if labels.dtype.kind not in "iu" else labels[(labels < 0) | (labels >= classes)]
+        found = f"{labels.dtype} such as {', '.join(str(label) for label in np.unique(strange)[:3])}"
         raise ConfigError(
             f"suite: labels: found {found}; expected integers from 0 to {classes - 1}, the model's classes"
         )

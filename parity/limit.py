@@ -62,6 +62,8 @@ class Kind:
     routed: bool = False
 
 
+MOST_KL = 16.1
+"""Nats: probabilities are cut off at 1e-7, the resolution of float32."""
 KINDS: Mapping[Metric, Kind] = {
     "float_error": Kind(("at_most",), (0, math.inf), against=("source",)),
     "sqnr_db": Kind(("at_least",), (0, math.inf)),
@@ -76,7 +78,7 @@ KINDS: Mapping[Metric, Kind] = {
     "mean_error": Kind(MARGINS, (0, math.inf), tasks=("regression",), labels=True),
     "recall_at_k": Kind(MARGINS, tasks=("embedding",), labels=True),
     "mean_average_precision": Kind(MARGINS, tasks=("detection",), labels=True),
-    "kl": Kind(("at_most",), (0, math.inf), tasks=("classification", "sequence")),
+    "kl": Kind(("at_most",), (0, MOST_KL), tasks=("classification", "sequence")),
     "confidence_drift": Kind(("at_most",), (0, math.inf), tasks=("classification", "binary_score", "sequence")),
     "cosine_mean": Kind(("at_least",), (-1, 1), tasks=("embedding", "regression", "none")),
     "cosine_minimum": Kind(("at_least",), (-1, 1), tasks=("embedding", "regression", "none")),
@@ -90,6 +92,10 @@ KINDS: Mapping[Metric, Kind] = {
     "size_ratio": Kind(("at_most",), (0, math.inf), against=("float",)),
     "quantized_share": Kind(("at_least",), against=("source",)),
 }
+CONFIDENCE = "confidence of the reference"
+"""What slices by how sure the reference was are called."""
+NOT_SLICED = ("id", "group", "row", "copy")
+"""Columns that name rows, not kinds of rows."""
 INTEGER_ONLY: tuple[Metric, ...] = ("latency_ratio", "size_ratio", "quantized_share")
 OPTIONS: Mapping[str, tuple[Metric, ...]] = {
     "by": ("worst_slice",),

@@ -12,7 +12,7 @@ from compile.config import ModelFile, Strict, names_of
 from compile.errors import ConfigError, nearest
 from compile.project import Project
 from compile.yaml_file import load
-from parity.limit import Limit
+from parity.limit import CONFIDENCE, NOT_SLICED, Limit
 
 
 class Goal(Strict):
@@ -137,17 +137,33 @@ def load_policy(project: Project, name: str) -> Policy:
 def refuse_idle_limits(policy: Policy, config: ModelFile, columns: Sequence[str]) -> None:
     """ConfigError where a limit names what this model or its suite does not have: it would be met by not being measured."""
     for limit in policy.limits:
-        tasks = limit.is_a.tasks
-        if tasks is not None and config.task.kind not in tasks:
-            raise ConfigError(
-                f"policy {config.policy}: {limit.metric} is a metric of {', '.join(tasks)}; this model's task is "
-                f"{config.task.kind}: give the model a policy of its own"
-            )
-        if limit.is_a.labels and "labels" not in columns:
-            raise ConfigError(f"policy {config.policy}: {limit.metric} needs labels; the suite has none")
+        why = _idle(limit, config, columns)
+        if why is not None:
+            raise ConfigError(f"policy {config.policy}: {limit.metric}{why}")
     payload = policy.route.payload if policy.route is not None else None
     if payload is not None and payload.column not in columns:
         raise ConfigError(
             f"policy {config.policy}: route: payload: the suite has no column `{payload.column}`; it has "
             f"{', '.join(columns)}{nearest(payload.column, columns)}"
         )
+
+
+def _idle(limit: Limit, config: ModelFile, columns: Sequence[str]) -> str | None:
+    """Why a limit could never bite on this model."""
+    tasks, task = limit.is_a.tasks, config.task
+    if tasks is not None and task.kind not in tasks:
+        return (
+            f" is a metric of {', '.join(tasks)}; this model's task is {task.kind}: give the model a policy of its own"
+        )
+    if limit.is_a.labels and "labels" not in columns:
+        return " needs labels; the suite has none"
+    if limit.metric == "correct" and task.kind == "none" and "labels" in columns:
+        return ": the suite has labels, but `task: {kind: none}` gives them no meaning; name the kind, or leave the labels out"
+    known = [*(name for name in columns if name not in NOT_SLICED), CONFIDENCE]
+    strange = next((name for name in limit.by if name not in known), None)
+    if strange is not None:
+        return f": by: the suite has no column `{strange}`; it has {', '.join(known)}{nearest(strange, known)}"
+    probability = task.kind != "binary_score" or task.threshold < 1
+    if limit.metric == "confidence_drift" and probability and limit.bound >= 1:
+        return f": at most {limit.bound:g} can never bite; a probability moves by at most 1"
+    return None

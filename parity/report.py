@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -41,12 +42,17 @@ def _figures(outcome: Outcome) -> tuple[str, ...]:
     right = summary["correct"]
     return (
         _size(outcome),
-        f"{agrees['value']:.2%} (≥ {agrees['low']:.2%})",
+        f"{agrees['value']:.2%} (≥ {_floor(agrees['low']):.2%})",
         UNKNOWN if right is None else f"{right['candidate']:.2%} ({right['source']:.2%})",
         f"{summary['latency_p50_s'] * 1000:.3f} ms",
         UNKNOWN if summary["latency_ratio"] is None else f"{summary['latency_ratio']:.2f}",
         digest,
     )
+
+
+def _floor(low: float) -> float:
+    """A lower bound to a hundredth of a per cent, rounded down: rounded up it would claim more than was proved."""
+    return math.floor(round(low * 1e4, 6)) / 1e4
 
 
 def _size(outcome: Outcome) -> str:

@@ -19,7 +19,7 @@ from scipy.stats import fisher_exact
 from compile.errors import ConfigError, nearest
 from parity import estimate, statistics
 from parity.bounds import LEAST_GROUPS, Bounded
-from parity.limit import Limit
+from parity.limit import CONFIDENCE, NOT_SLICED, Limit
 from parity.rows import Rows, codes
 from parity.statistics import Interval
 from parity.verdict import Measured
@@ -27,11 +27,9 @@ from parity.verdict import Measured
 Array = NDArray[Any]
 Codes = NDArray[np.int64]
 Flags = NDArray[np.bool_]
-NOT_SLICED = ("id", "group", "row", "copy")
 MOST_VALUES = 200
 """A column with more values than this is cut into quarters where it holds numbers, and else names rows, not kinds of rows."""
 DECILES, QUARTERS = 10, 4
-CONFIDENCE = "confidence of the reference"
 SURELY = 0.05
 
 
@@ -142,6 +140,11 @@ def examined(rows: Rows, columns: Mapping[str, Kinds], limit: Limit) -> tuple[st
     Every slice has to pass, which needs no correction for their number; that one of them failed is said with bounds that
     hold for all of them at once (Bonferroni). None where there is nothing to slice by.
     """
+    if "smallest" in limit.model_fields_set and limit.smallest > len(rows):
+        raise ConfigError(
+            f"policy: worst_slice: smallest: {limit.smallest:,} is more than the {len(rows):,} rows that there are, so that "
+            "every slice would be all of them"
+        )
     parts = slices(columns, limit.by, limit.smallest, rows.groups)
     if not parts:
         return None

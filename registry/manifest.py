@@ -92,6 +92,6 @@ def check_file(path: Path, entry: Entry, where: str) -> None:
     if found != entry.sha256:
         raise IntegrityError(
             f"{where}: `{entry.path}` has SHA-256 {found[:16]}…; the manifest says {entry.sha256[:16]}…. "
-            "Its bytes were changed after the release was judged: do not use it. Pulling again mends a damaged copy; a "
-            "damaged registry is mended by whoever published"
+            "Its bytes were changed after the release was judged: do not use it. A damaged copy is mended by pulling it again, "
+            "a damaged registry by whoever published: `lockstep publish MODEL --repair`"
         )

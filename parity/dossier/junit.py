@@ -26,8 +26,21 @@ def xml(dossier: Dossier) -> str:
             _case(suite, dossier, target, found)
         if not target.findings:
             _unjudged(suite, dossier, target)
-        _count(suite)
-    _count(root)
+    return _document(root, *root)
+
+
+def not_judged(model: str, why: str) -> str:
+    """The document of a run that came to no verdict: one case, an error."""
+    root = ElementTree.Element("testsuites", name=_legal(f"lockstep {model}"))
+    suite = ElementTree.SubElement(root, "testsuite", name=_legal(model))
+    case = ElementTree.SubElement(suite, "testcase", classname=_legal(model), name="judged")
+    _add(case, "error", why.splitlines()[0], why)
+    return _document(root, suite)
+
+
+def _document(root: ElementTree.Element, *suites: ElementTree.Element) -> str:
+    for element in (*suites, root):
+        _count(element)
     ElementTree.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
 

@@ -17,7 +17,7 @@ from compile.config import load_target
 from compile.line import Line, own_code
 from compile.step import Step
 from parity.check import Outcome
-from parity.dossier import FACTS, SCHEMA
+from parity.dossier import FACTS, SCHEMA, SUPERSEDED
 from parity.policy import load_policy
 
 DRAWN_BY = ("jinja2", "numpy", "scipy")
@@ -69,6 +69,22 @@ def dossier(line: Line, outcomes: Sequence[Outcome], before: Before, release: st
     return build.made_of(step, line.own(step, line.model, "parity.dossier.facts:make", arguments))
 
 
+def void(folder: Path, model: str, why: str) -> None:
+    """A run that could not be judged: what an earlier one said is no answer to it, and goes. Nothing where none lies there."""
+    from parity.dossier import junit, summary
+
+    if not folder.is_dir():
+        return
+    facts = next((folder / name for name in (FACTS, SUPERSEDED) if (folder / name).is_file()), None)
+    if facts is not None:
+        facts.rename(folder / SUPERSEDED)
+    for path in folder.iterdir():
+        if path.name != SUPERSEDED:
+            path.unlink()
+    (folder / "summary.md").write_text(summary.not_judged(model, why))
+    (folder / "junit.xml").write_text(junit.not_judged(model, why))
+
+
 def _told(line: Line, outcome: Outcome) -> dict[str, Any]:
     """An outcome without paths: a dossier is read on other machines."""
     error = None if outcome.error is None else str(outcome.error).replace(f"{line.project.root}/", "")
@@ -99,7 +115,7 @@ def _judged_before(folder: Path, policy: str, released: str | None) -> Any:
     The dossier that lies there says it: either it was made under another policy, or it carries what it was told.
     """
     try:
-        last = json.loads((folder / FACTS).read_text())
+        last = json.loads((folder / (FACTS if (folder / FACTS).is_file() else SUPERSEDED)).read_text())
         if last["schema"] != SCHEMA:
             return None
         seen = last["judged_before"] if last["policy"]["digest"] == policy else last["policy"]

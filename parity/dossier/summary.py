@@ -30,6 +30,11 @@ def markdown(dossier: Dossier) -> str:
     )
 
 
+def not_judged(model: str, why: str) -> str:
+    """The summary of a run that came to no verdict."""
+    return f"# {text(model)}\n\n**May this be shipped?** {ICONS['no']} **no verdict.** {text(why)}\n"
+
+
 def text(value: str) -> str:
     """Text of data as Markdown shows it: special characters and tags escaped, one line."""
     return SPECIAL.sub(r"\\\1", escape(" ".join(value.split()), quote=False))

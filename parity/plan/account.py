@@ -26,9 +26,8 @@ def lines(found: Sequence[Planned]) -> list[str]:
         if first.unforeseen:
             shown.append(f"  not foreseen here: {', '.join(first.unforeseen)}")
         if first.plans or first.rehearsed:
-            shown.append(
-                f"  all of these together: passes with a chance of at least {min(first.all_limits, 0.999):.1%}"
-            )
+            chance = f"passes with a chance of at least {min(first.all_limits, 0.999):.1%}"
+            shown.append(f"  all of these together: {chance} (misses of limits and sides added up)")
     return shown
 
 
@@ -58,7 +57,7 @@ def _of_rehearsal(one: Rehearsed) -> str:
         how = f"passes with a chance of at least {min(one.chance, 0.999):.1%} (on made-up suites)"
     need = "" if one.rounded else "; no number of rows that was tried makes it 80 %"
     if one.needed is not None:
-        need = f"; {one.needed:,} rows or a few more make it 80 %"
+        need = f"; 80 % needs {one.needed // 2:,} to {one.needed:,} rows"
     alike = "" if one.copy else "; a copy that moves nothing at all is not proven by so few rows"
     return f"{start} {how}{need}{alike}"
 

@@ -154,6 +154,7 @@ def limits_of(line: Line, policy: Policy, config: TargetFile, *, labels: bool) -
         for limit in policy.limits
         if limit.metric not in EXACT
         and (labels or not (limit.metric == "correct" or limit.is_a.labels))
+        and (limit.metric != "correct" or line.config.task.kind != "none")
         and config.precision in limit.precision
         for against in limit.pairs
         if against in sides

@@ -213,3 +213,27 @@ def test_a_cause_of_an_earlier_artifact_is_not_shown_as_one_of_this(project: Pat
     assert target is not None
     assert target.cause.sentence is None
     assert "earlier artifact" in str(target.cause.missing)
+
+
+def test_a_run_that_cannot_be_judged_leaves_no_yes_of_an_earlier_one(project: Path) -> None:
+    """The suite holds a NaN now: the pages of the good run go, and come back with the good suite, edits of limits still told."""
+    folder, suite = project / "out" / "tiny" / "dossier", project / "tiny" / "suite.npz"
+    assert run_in(project, "report", "tiny").returncode == 0
+    kept = suite.read_bytes()
+    with np.load(suite) as arrays:
+        broken = {name: arrays[name] for name in arrays.files}
+    name = next(name for name, array in broken.items() if array.dtype == np.float32)
+    broken[name] = broken[name].copy()
+    broken[name].flat[0] = np.nan
+    np.savez(suite, **broken)
+    assert run_in(project, "check", "tiny").returncode == 2
+    assert "no verdict" in (folder / "summary.md").read_text()
+    assert {path.name for path in folder.iterdir()} == {"summary.md", "junit.xml", "superseded.json"}
+    root = ElementTree.fromstring((folder / "junit.xml").read_text())
+    assert (root.get("tests"), root.get("errors")) == ("1", "1")
+    suite.write_bytes(kept)
+    rewritten(project, "0.98", "0.97")
+    assert run_in(project, "report", "tiny").returncode == 0
+    assert not (folder / "superseded.json").exists()
+    assert "at least 0.97" in (folder / "release.html").read_text()
+    assert facts_of(project).change.policy_since_judged

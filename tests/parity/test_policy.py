@@ -222,3 +222,30 @@ def test_a_limit_that_this_model_can_never_meet_is_refused_not_skipped(tmp_path:
     with pytest.raises(ConfigError, match=r"no column `payload_bytes`"):
         refuse_idle_limits(policy, model("binary_score"), ["labels"])
     refuse_idle_limits(policy, model("binary_score"), ["labels", "payload_bytes"])
+
+
+@pytest.mark.parametrize(
+    ("limit", "kind", "columns", "why"),
+    [
+        (
+            "metric: worst_slice, by: [color], at_least: 0.9",
+            "classification",
+            ["labels", "colour"],
+            r"no column `color`.*colour",
+        ),
+        ("metric: correct, margin: 0.01", "none", ["labels"], r"gives them no meaning"),
+        ("metric: confidence_drift, at_most: 5", "classification", ["labels"], r"can never bite"),
+        ("metric: confidence_drift, at_most: 1", "binary_score", ["labels"], r"can never bite"),
+    ],
+)
+def test_a_limit_that_can_never_bite_on_this_model_is_refused(
+    tmp_path: Path, limit: str, kind: str, columns: list[str], why: str
+) -> None:
+    policy = read(tmp_path, f"limits:\n  - {{{limit}, why: a limit that says nothing here}}\n{SPEED}")
+    with pytest.raises(ConfigError, match=why):
+        refuse_idle_limits(policy, model(kind), columns)
+
+
+def test_divergence_beyond_what_it_can_be_is_refused_at_once(tmp_path: Path) -> None:
+    limit = "  - {metric: kl, at_most: 1000, why: a limit that says nothing}\n"
+    assert "can never bite" in refused(tmp_path, f"limits:\n{limit}{SPEED}")

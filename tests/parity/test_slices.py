@@ -69,6 +69,12 @@ def test_the_same_number_of_changes_spread_over_all_rows_does_not_fail(sliced: C
     assert worst(sliced).status is not Status.FAIL
 
 
+def test_slices_larger_than_the_suite_are_refused(sliced: Case) -> None:
+    sliced.limits = [{**WORST, "by": ["camera"], "smallest": ROWS + 1}, SPEED]
+    with pytest.raises(ConfigError, match="every slice would be all of them"):
+        worst(sliced)
+
+
 def test_a_slice_too_small_to_tell_is_inconclusive(sliced: Case) -> None:
     """Ten equal answers prove 74 % and no more."""
     sliced.limits = [{**WORST, "by": ["camera"], "smallest": 5}, SPEED]
@@ -78,7 +84,7 @@ def test_a_slice_too_small_to_tell_is_inconclusive(sliced: Case) -> None:
     assert "camera = cabin" in found.metric, "the slice that cannot tell is named, though others agree less"
     assert found.measured.low == pytest.approx(0.05 ** (1 / 10))
     assert found.measured.needed == 29
-    assert "about 29 rows at these rates would decide" in found.sentence
+    assert "about 29 rows of that slice at these rates would decide" in found.sentence
 
 
 def test_a_truth_at_the_limit_in_every_slice_seldom_fails() -> None:
