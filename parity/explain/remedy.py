@@ -39,6 +39,9 @@ def suggest(climber: Climber, document: Mapping[str, Any], graph: Made, name: st
     after = None if sound is None else rungs[sound]["agreement"]["value"]
     before = broken["agreement"]["value"]
     text = f"{document['remedy']}: agreement {_percent(before)} → {_percent(after)}"
+    if sound is not None and after is not None and after <= before:
+        noise = [rungs[rung]["sqnr_db"] for rung in (document["step"], sound)]
+        text += f"; answers were no worse for it, but outputs were: SQNR {' → '.join(_decibels(db) for db in noise)}"
     return _suggestion(text, [], before, after, None, f"{broken['agreement']['n']:,} rows of the suite ({sound})")
 
 
@@ -134,6 +137,10 @@ def _layers(climber: Climber) -> list[dict[str, Any]]:
 def _macs(graph: Path) -> dict[str, int]:
     counted = json.loads((graph / "coverage.json").read_text())
     return {layer["name"]: layer["macs"] for layer in counted["layers"]}
+
+
+def _decibels(value: float | None) -> str:
+    return "exact" if value is None else f"{value:.1f} dB"
 
 
 def _percent(value: float | None) -> str:
