@@ -213,3 +213,17 @@ def test_a_cause_of_an_earlier_artifact_is_not_shown_as_one_of_this(project: Pat
     assert target is not None
     assert target.cause.sentence is None
     assert "earlier artifact" in str(target.cause.missing)
+
+
+def test_a_release_judged_by_less_says_what_was_taken_away(project: Path) -> None:
+    config, suite = project / "configs" / "models" / "tiny.yaml", project / "tiny" / "suite.npz"
+    config.write_text(config.read_text().replace(f"baseline: [{CLOUD}]\n", ""))
+    rows = dict(np.load(suite))
+    np.savez(suite, **{name: rows[name] for name in rows if name != "labels"})
+    assert run_in(project, "artifacts", "tiny").returncode == 0
+    told = facts_of(project).change.sentences
+    assert f"Judged otherwise since version 1: baseline: {CLOUD} → none." in told
+    assert f"Judged otherwise since the last verdict: baseline: {CLOUD} → none." in told
+    assert "The suite's inputs are the same, its labels or columns are others." in told
+    assert "The suite no longer has labels." in told
+    assert any(one.startswith(f"{EDGE}: no longer judged: ") and "against baseline" in one for one in told)
