@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from parity.dossier import figures
 from parity.dossier.document import Change, Direction, Dossier, LimitChange, LimitFact, PolicyFact, Target, TargetChange
+from parity.dossier.terms import limits_missing, target_term, terms_changed
 
 Key = tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...], str]
 
@@ -29,6 +30,8 @@ class Now:
 
     source_digest: str
     suite_digest: str | None
+    suite_inputs_digest: str | None
+    suite_columns: tuple[str, ...]
     policy: PolicyFact
     judged_before: PolicyFact | None
     targets: tuple[Target, ...]
@@ -36,47 +39,92 @@ class Now:
 
 def changed(before: Before, now: Now) -> Change:
     """Every difference that a release engineer asks for."""
-    judged = () if now.judged_before is None else limits_changed(now.judged_before, now.policy)
+    seen = now.judged_before
+    judged = () if seen is None else limits_changed(seen, now.policy)
+    asked = () if seen is None else terms_changed(seen, now.policy)
+    since_judged = (*_edited(judged, "the last verdict"), *_otherwise(asked, "the last verdict"))
     old = before.facts
     if old is None:
         unread = before.unread
         first = f"{before.version} is there, but {unread}" if unread else "First release: nothing was published before."
         return Change(
             since=before.version, digest=None, unread=unread, source=None, suite=None, policy=(), targets=(),
-            policy_since_judged=judged, sentences=(first, *_edited(judged, "the last verdict")),
+            policy_since_judged=judged, judged_as_since_judged=asked, sentences=(first, *since_judged),
         )  # fmt: skip
-    limits = limits_changed(old.policy, now.policy)
-    targets = _targets(old, now.targets)
-    source, suite = old.source_digest != now.source_digest, old.suite_digest != now.suite_digest
+    since = str(before.version)
+    limits, targets = limits_changed(old.policy, now.policy), _targets(old, now.targets)
+    named = {target_term(one.name) for one in targets if one.artifact in ("added", "removed")}
+    terms = tuple(one for one in terms_changed(old.policy, now.policy) if one.limit not in named)
+    source = old.source_digest != now.source_digest
+    suite = _other(old.suite_digest, now.suite_digest)
+    inputs = suite and _other(old.suite_inputs_digest, now.suite_inputs_digest) is not False
+    right = _source_right(old.targets), _source_right(now.targets)
     return Change(
         since=before.version,
         digest=old.release_digest,
         unread=None,
         source=source,
         suite=suite,
+        suite_inputs=inputs,
+        source_right=right,
         policy=limits,
         policy_since_judged=judged,
+        judged_as=terms,
+        judged_as_since_judged=asked,
         targets=targets,
         sentences=(
-            *_inputs(source, suite),
-            *_edited(limits, str(before.version)),
-            *_edited(judged, "the last verdict"),
+            *_inputs(source, suite, inputs),
+            *(_columns(old.suite_columns, now.suite_columns) if suite else ()),
+            *_moved(right),
+            *_otherwise(terms, since),
+            *_edited(limits, since),
+            *since_judged,
             *_outcomes(targets),
         ),
     )
 
 
-def _inputs(source: bool, suite: bool) -> list[str]:
-    words = {
-        (False, False): "The source model and the suite are the same.",
-        (True, False): "The source model is another one; the suite is the same.",
-        (
-            False,
-            True,
-        ): "The suite is another one: figures then and now are of other rows. The source model is the same.",
-        (True, True): "The source model and the suite are others: figures then and now are of other rows.",
-    }
-    return [words[source, suite]]
+def _other(was: str | None, now: str | None) -> bool | None:
+    """Whether these digests differ; None where one is missing."""
+    return None if was is None or now is None else was != now
+
+
+def _source_right(targets: Sequence[Target]) -> float | None:
+    """The share of rows that the source itself answers as the labels say: the same figure beside every target."""
+    return next((target.right[0] for target in targets if target.right is not None), None)
+
+
+def _inputs(source: bool, suite: bool | None, inputs: bool | None) -> list[str]:
+    if suite and inputs:
+        both = "The source model and the suite are others: figures then and now are of other rows."
+        one = "The suite is another one: figures then and now are of other rows. The source model is the same."
+        return [both if source else one]
+    model = f"The source model is {'another one' if source else 'the same'}"
+    if suite is None:
+        return [f"{model}; the suite cannot be compared: then or now, no target was judged."]
+    if suite:
+        return [f"{model}.", "The suite's inputs are the same, its labels or columns are others."]
+    return [f"{model}; the suite is the same." if source else "The source model and the suite are the same."]
+
+
+def _columns(was: Sequence[str], now: Sequence[str]) -> list[str]:
+    lost, more = [one for one in was if one not in now], [one for one in now if one not in was]
+    found = [f"The suite no longer has {', '.join(lost)}."] if lost else []
+    return [*found, f"The suite has {', '.join(more)} besides."] if more else found
+
+
+def _moved(right: tuple[float | None, float | None]) -> list[str]:
+    before, after = (figures.share(one) for one in right)
+    if None in right or before == after:
+        return []
+    return [f"The source itself was right on {before} of the rows, now on {after}."]
+
+
+def _otherwise(terms: Sequence[LimitChange], since: str) -> list[str]:
+    """Edits of what decides besides the policy; which way they work nobody can say in general."""
+    return [
+        f"Judged otherwise since {since}: {one.limit}: {one.before or 'none'} → {one.after or 'none'}." for one in terms
+    ]
 
 
 def _edited(limits: Sequence[LimitChange], since: str) -> list[str]:
@@ -98,6 +146,10 @@ def _outcomes(targets: Sequence[TargetChange]) -> list[str]:
                 f"{one.name}: answers that differ from the source: {one.differ[0]:,} of {one.rows[0]:,} → "
                 f"{one.differ[1]:,} of {one.rows[1]:,}."
             )
+        if one.no_longer_judged:
+            found.append(f"{one.name}: no longer judged: {', '.join(one.no_longer_judged)}.")
+        if one.judged_too:
+            found.append(f"{one.name}: judged now and not then: {', '.join(one.judged_too)}.")
     return found or ["Every target has the status it had, and as many answers that differ."]
 
 
@@ -175,6 +227,7 @@ def _target(name: str, was: Target | None, now: Target | None) -> TargetChange:
         artifact = "unknown"
     else:
         artifact = "same" if was.artifact == now.artifact else "other"
+    lost, more = limits_missing(was, now)
     return TargetChange(
         name=name,
         artifact=artifact,  # type: ignore[arg-type]
@@ -183,4 +236,6 @@ def _target(name: str, was: Target | None, now: Target | None) -> TargetChange:
         rows=(None if one is None else one.n, None if other is None else other.n),
         size_bytes=(None if was is None else was.size_bytes, None if now is None else now.size_bytes),
         p50_s=tuple(None if t is None or t.speed is None else t.speed.p50_s for t in (was, now)),  # type: ignore[arg-type]
+        no_longer_judged=lost,
+        judged_too=more,
     )

@@ -46,16 +46,20 @@ class LimitFact(Fact):
 
 
 class PolicyFact(Fact):
+    """What decides. `judged_as`: the terms that are not the policy's, such as the task; None where nobody wrote them."""
+
     name: str
     digest: str
     allow_deferred: tuple[str, ...]
     goal: str | None
     besides: dict[str, str]
     limits: tuple[LimitFact, ...]
+    judged_as: dict[str, str] | None = None
 
 
 class FindingFact(Fact):
-    """One limit met by one measurement. `used`: the share of what the limit allows that the worse bound takes up."""
+    """One limit met by one measurement. `used`: the share of what the limit allows that the worse bound takes up; `of`: the
+    policy's name of the metric."""
 
     metric: str
     unit: str
@@ -73,6 +77,7 @@ class FindingFact(Fact):
     why: str | None
     used: float | None
     sentence: str
+    of: str | None = None
 
 
 class Cell(Fact):
@@ -340,18 +345,27 @@ class TargetChange(Fact):
     rows: tuple[int | None, int | None]
     size_bytes: tuple[int | None, int | None]
     p50_s: tuple[float | None, float | None]
+    no_longer_judged: tuple[str, ...] = ()
+    judged_too: tuple[str, ...] = ()
 
 
 class Change(Fact):
-    """What changed since the last release; `since` is None where there is none, and `unread` says what kept it unread."""
+    """What changed since the last release; `since` is None where there is none, and `unread` says what kept it unread.
+
+    `source_right`: the source's own share of right answers, then and now.
+    """
 
     since: str | None
     digest: str | None
     unread: str | None
     source: bool | None
     suite: bool | None
+    suite_inputs: bool | None = None
+    source_right: tuple[float | None, float | None] = (None, None)
     policy: tuple[LimitChange, ...]
     policy_since_judged: tuple[LimitChange, ...]
+    judged_as: tuple[LimitChange, ...] = ()
+    judged_as_since_judged: tuple[LimitChange, ...] = ()
     targets: tuple[TargetChange, ...]
     sentences: tuple[str, ...]
 
@@ -367,6 +381,8 @@ class Dossier(Fact):
     rows: int | None
     source_digest: str
     suite_digest: str | None
+    suite_inputs_digest: str | None = None
+    suite_columns: tuple[str, ...] = ()
     release_digest: str | None
     policy: PolicyFact
     judged_before: PolicyFact | None

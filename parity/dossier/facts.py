@@ -19,7 +19,7 @@ from compile.config import ModelFile, TargetFile, load_model, load_target
 from compile.dataset import columns_of
 from compile.errors import ConfigError
 from compile.project import Project
-from parity.dossier import FACTS, RELEASE_PAGE, behaviour, change, decision, inputs, reading, words
+from parity.dossier import FACTS, RELEASE_PAGE, behaviour, change, decision, inputs, reading, terms, words
 from parity.dossier.behaviour import Said, Stage
 from parity.dossier.document import Answer, Cause, Dossier, LimitFact, Pair, PolicyFact, SelfTest, Target, parse, write
 from parity.dossier.rows import Rows, Suite, rows_of
@@ -28,7 +28,12 @@ from parity.observed import read_observed
 from parity.policy import Policy, load_policy
 
 NOTHING = Answer(word="not yet", sentence="Nothing was assembled yet.")
-MISSING = (Cause(missing="Nothing to explain: no verdict."), SelfTest(missing="Nothing to test: no verdict."))
+MISSING = (
+    Cause(missing="Nothing to explain: no verdict."),
+    SelfTest(missing="Nothing to test: faults are planted in artifacts that pass."),
+)
+MADE_COLUMNS = {"row", "copy"}
+"""Columns that preparing adds; the others are the suite's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +107,10 @@ def assemble(
     rows = _rows(scene, found)
     noun = "requests" if rows is None else inputs.noun(rows.one(0))
     targets = tuple(_told(scene, target, rows, noun) for target in found)
-    policy = policy_fact(scene.config.policy, scene.policy)
-    source = str(digests["source"])
-    now = change.Now(source, digests["suite"], policy, judged_before, targets)
+    policy = policy_fact(scene.project, scene.config, scene.policy)
+    source, suite = str(digests["source"]), (digests["suite"], digests["suite inputs"])
+    columns = () if scene.suite is None else tuple(sorted(set(scene.suite.columns) - MADE_COLUMNS))
+    now = change.Now(source, *suite, columns, policy, judged_before, targets)
     return Dossier(
         model=scene.model,
         description=scene.config.description,
@@ -112,7 +118,9 @@ def assemble(
         noun=noun,
         rows=None if scene.suite is None else len(scene.suite.order),
         source_digest=source,
-        suite_digest=digests["suite"],
+        suite_digest=suite[0],
+        suite_inputs_digest=suite[1],
+        suite_columns=columns,
         release_digest=digests["release"],
         policy=policy,
         judged_before=judged_before,
@@ -124,8 +132,8 @@ def assemble(
     )
 
 
-def policy_fact(name: str, policy: Policy) -> PolicyFact:
-    """The effective policy, so that the next dossier can say what was edited."""
+def policy_fact(project: Project, config: ModelFile, policy: Policy) -> PolicyFact:
+    """The effective policy and what decides besides it, so that the next dossier can say what was edited."""
     limits = tuple(
         LimitFact(
             metric=one.metric,
@@ -143,12 +151,13 @@ def policy_fact(name: str, policy: Policy) -> PolicyFact:
     )
     goal = None if policy.goal is None else f"{policy.goal.kind}: {policy.goal.why}"
     return PolicyFact(
-        name=name,
+        name=config.policy,
         digest=policy.digest,
         allow_deferred=policy.allow_deferred,
         goal=goal,
         besides=policy.spelled_besides,
         limits=limits,
+        judged_as=terms.judged_as(config, {use.name: load_target(project, use.name) for use in config.uses}),
     )
 
 
@@ -191,7 +200,9 @@ def _target(scene: Scene, outcome: dict[str, Any]) -> Target:
         pairs=_pairs(scene, name, verdict) if summary else (),
         stand_in=None,
         cause=reading.cause(folder / "explain", digests, scene.model, name) if verdict else MISSING[0],
-        selftest=reading.selftest(folder / "selftest", digests, scene.model, name) if verdict else MISSING[1],
+        selftest=reading.selftest(folder / "selftest", digests, scene.model, name)
+        if outcome["status"] == "PASS"
+        else MISSING[1],
     )
 
 

@@ -67,6 +67,7 @@ def _finding(found: Json, policy: Policy, precision: str) -> FindingFact:
         unit=unit,
         confidence=found.get("confidence", None if limit is None else limit.confidence),
         why=found.get("why") or (None if limit is None else limit.why),
+        of=metric or None,
         used=used(unit, found["sense"], float(found["limit"]), low, high),
     )
 

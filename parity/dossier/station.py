@@ -18,6 +18,7 @@ from compile.line import Line, own_code
 from compile.step import Step
 from parity.check import Outcome
 from parity.dossier import FACTS, SCHEMA, SUPERSEDED
+from parity.dossier.terms import judged_as
 from parity.policy import load_policy
 
 DRAWN_BY = ("jinja2", "numpy", "scipy")
@@ -38,13 +39,16 @@ def dossier(line: Line, outcomes: Sequence[Outcome], before: Before, release: st
     folder = line.out / "dossier"
     policy = load_policy(line.project, line.config.policy)
     told = [_told(line, outcome) for outcome in outcomes]
-    suite = build.data(line, "suite").digest if any(o.judged is not None for o in outcomes) else None
+    suite = build.data(line, "suite") if any(o.judged is not None for o in outcomes) else None
+    inputs_digest = None if suite is None else build.batches_digest(suite)
+    suite_digest = None if suite is None else suite.digest
+    asked = judged_as(line.config, {use.name: load_target(line.project, use.name) for use in line.config.uses})
     source = digest.of_document(build.source_inputs(line))
-    judged_before = _judged_before(folder, policy.digest, before.text)
+    judged_before = _judged_before(folder, policy.digest, asked, before.text)
     arguments = {
         "model": line.model,
         "outcomes": told,
-        "digests": {"source": source, "suite": suite, "release": release},
+        "digests": {"source": source, "suite": suite_digest, "suite inputs": inputs_digest, "release": release},
         "before": asdict(before),
         "judged_before": judged_before,
     }
@@ -56,7 +60,7 @@ def dossier(line: Line, outcomes: Sequence[Outcome], before: Before, release: st
         **{f"target config {o.name}": load_target(line.project, o.name).digest for o in outcomes},
         "model config": digest.of_document(line.config.model_dump(mode="json")),
         "source": source,
-        "suite": str(suite),
+        "suite": str(suite_digest),
         "release": str(release),
         "policy": policy.digest,
         "last release": digest.of_document(asdict(before)),
@@ -109,17 +113,22 @@ def _templates() -> str:
     return digest.of_tree(digest.of_files(folder))
 
 
-def _judged_before(folder: Path, policy: str, released: str | None) -> Any:
-    """The policy of the verdicts before these, where it was another one and no release went out under this one.
+def _judged_before(folder: Path, policy: str, asked: dict[str, str], released: str | None) -> Any:
+    """What decided the verdicts before these, where it was another policy or other terms besides and no release went out
+    under these.
 
-    The dossier that lies there says it: either it was made under another policy, or it carries what it was told.
+    The dossier that lies there says it: either it was made under others, or it carries what it was told.
     """
+
+    def same(fact: dict[str, Any]) -> bool:
+        return bool(fact["digest"] == policy and fact.get("judged_as", asked) == asked)
+
     try:
         last = json.loads((folder / (FACTS if (folder / FACTS).is_file() else SUPERSEDED)).read_text())
         if last["schema"] != SCHEMA:
             return None
-        seen = last["judged_before"] if last["policy"]["digest"] == policy else last["policy"]
-        settled = released is not None and json.loads(released)["policy"]["digest"] == policy
+        seen = last["judged_before"] if same(last["policy"]) else last["policy"]
+        settled = released is not None and same(json.loads(released)["policy"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return None if settled or seen is None or seen["digest"] == policy else seen
+    return None if settled or seen is None or same(seen) else seen

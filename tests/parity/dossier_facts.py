@@ -32,8 +32,9 @@ LIMIT = LimitFact(
     smallest=50, confidence=0.95, why="one in fifty may differ",
 )  # fmt: skip
 POLICY = PolicyFact(
-    name="default", digest="p" * 64, allow_deferred=("cloud-gpu-*",), goal=None, besides={}, limits=(LIMIT,)
-)
+    name="default", digest="p" * 64, allow_deferred=("cloud-gpu-*",), goal=None, besides={}, limits=(LIMIT,),
+    judged_as={"task": "classification", "baseline": "cloud", "preprocess": "net:crop", "target edge": "required, edge, int8"},
+)  # fmt: skip
 NOTHING = Cause(missing="To find the cause: lockstep explain m t"), SelfTest(missing="To plant: lockstep selftest m t")
 
 
@@ -41,7 +42,7 @@ def finding(status: str = "PASS", metric: str = "agreement", **more: Any) -> Fin
     facts: dict[str, Any] = {
         "metric": metric, "unit": "share", "against": "source", "status": status, "sense": "at_least", "limit": 0.98,
         "value": 0.99, "low": 0.985, "high": 0.995, "n": 1000, "needed": None, "groups": None, "confidence": 0.95,
-        "why": "one in fifty may differ", "used": 0.75, "sentence": f"{metric}: {status}",
+        "why": "one in fifty may differ", "used": 0.75, "sentence": f"{metric}: {status}", "of": metric,
     }  # fmt: skip
     return FindingFact(**(facts | more))
 
@@ -101,11 +102,18 @@ def target(name: str = "edge", status: str = "PASS", **more: Any) -> Target:
 
 def dossier(*targets: Target, before: Before | None = None, **more: Any) -> Dossier:
     """A dossier of these targets, with the answers that they give."""
-    now = Now("s" * 64, "u" * 64, POLICY, None, targets)
+    suite: dict[str, Any] = {
+        name: more.pop(name, usual)
+        for name, usual in (
+            ("suite_digest", "u" * 64), ("suite_inputs_digest", "i" * 64), ("suite_columns", ("labels",)),
+            ("policy", POLICY), ("judged_before", None),
+        )
+    }  # fmt: skip
+    now = Now(source_digest="s" * 64, targets=targets, **suite)
     facts: dict[str, Any] = {
         "model": "m", "description": "", "kind": "classification", "noun": "images", "rows": 1000,
-        "source_digest": "s" * 64, "suite_digest": "u" * 64, "release_digest": "r" * 64, "policy": POLICY,
-        "judged_before": None, "exit_code": exit_code(targets), "ship": ship(targets), "targets": targets,
+        "source_digest": "s" * 64, "release_digest": "r" * 64,
+        "exit_code": exit_code(targets), "ship": ship(targets), "targets": targets,
         "change": changed(before or Before(), now), "caveats": (),
     }  # fmt: skip
-    return Dossier(**(facts | more))
+    return Dossier(**(facts | suite | more))

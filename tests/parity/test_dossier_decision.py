@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from compile.config import ModelFile, TargetFile
 from parity.dossier.change import Before, limits_changed
-from parity.dossier.document import Cause, PolicyFact
+from parity.dossier.document import Cause, Dossier, PolicyFact
 from parity.dossier.reading import used
+from parity.dossier.terms import judged_as
 from tests.parity.dossier_facts import LIMIT, POLICY, dossier, finding, pair, target
 
 FOUND = Cause(missing=None, cause="quantization", explained=True, sentence="The head cannot be held in int8.")
@@ -154,3 +156,125 @@ def test_a_first_release_and_one_whose_facts_cannot_be_read_say_so() -> None:
     assert dossier(target()).change.sentences == ("First release: nothing was published before.",)
     unread = dossier(target(), before=Before("version 2", None, "no dossier lies beside it.")).change
     assert unread.sentences == ("version 2 is there, but no dossier lies beside it.",)
+
+
+SAME = (
+    "The source model and the suite are the same.",
+    "Every target has the status it had, and as many answers that differ.",
+)
+CORRECT = (finding(), finding(metric="correct"), finding(metric="correct", against="baseline"))
+
+
+def told(old: Dossier, *targets: Any, **more: Any) -> tuple[str, ...]:
+    return dossier(*targets, before=Before("version 3", old), **more).change.sentences
+
+
+def asked(**terms: str | None) -> PolicyFact:
+    """The policy under other terms besides; None takes a term away. `target_edge` stands for `target edge`."""
+    edits = {name.replace("target_", "target "): term for name, term in terms.items()}
+    found = {n: t for n, t in ((POLICY.judged_as or {}) | edits).items() if t is not None}
+    return POLICY.model_copy(update={"judged_as": found})
+
+
+def test_an_unchanged_run_tells_nothing() -> None:
+    old = dossier(target("edge", findings=CORRECT))
+    assert told(old, target("edge", findings=CORRECT)) == SAME
+    assert told(old, target("edge", findings=CORRECT), judged_before=asked()) == SAME
+
+
+@pytest.mark.parametrize(
+    ("now", "sentence"),
+    [
+        (asked(task="none"), "task: classification → none"),
+        (asked(baseline=None), "baseline: cloud → none"),
+        (asked(baseline="gpu"), "baseline: cloud → gpu"),
+        (
+            asked(target_edge="not required (beta), edge, int8"),
+            "target edge: required, edge, int8 → not required (beta), edge, int8",
+        ),
+        (asked(preprocess="net:resize"), "preprocess: net:crop → net:resize"),
+        (asked(preprocess=None), "preprocess: net:crop → none"),
+    ],
+)
+def test_what_decides_besides_the_policy_is_told_since_the_release_and_since_the_last_verdict(
+    now: PolicyFact, sentence: str
+) -> None:
+    assert f"Judged otherwise since version 3: {sentence}." in told(dossier(target()), target(), policy=now)
+    first = dossier(target(), policy=now, judged_before=POLICY).change
+    assert f"Judged otherwise since the last verdict: {sentence}." in first.sentences
+
+
+def test_what_is_asked_of_a_new_target_is_no_edit() -> None:
+    now = asked(target_new="required, edge, int8")
+    assert not any("Judged otherwise" in one for one in told(dossier(target()), target(), target("new"), policy=now))
+
+
+@pytest.mark.parametrize(
+    ("edit", "name", "before", "after"),
+    [
+        ({"task": {"kind": "none"}}, "task", "binary_score", "none"),
+        ({"task": {"kind": "binary_score", "threshold": 0.2}}, "task.threshold", "0.5", "0.2"),
+        ({"task": {"kind": "binary_score", "tolerance": 0.3}}, "task.tolerance", "0.1", "0.3"),
+        ({"task": {"kind": "binary_score", "output": "y"}}, "task.output", None, "y"),
+        ({"task": {"kind": "binary_score", "postprocess": "a:b"}}, "task.postprocess", None, "a:b"),
+        ({"baseline": ()}, "baseline", "cloud", None),
+        ({"preprocess": "a:b"}, "preprocess", None, "a:b"),
+        (
+            {"targets": ("cloud", {"name": "edge", "required": False, "why": "beta"})},
+            "target edge",
+            "required, edge, int8, at least 0.9 of it integer",
+            "not required (beta), edge, int8, at least 0.9 of it integer",
+        ),
+    ],
+)
+def test_every_edit_of_a_config_that_decides_is_a_term(
+    edit: dict[str, Any], name: str, before: str | None, after: str | None
+) -> None:
+    tensor = {"dtype": "float32", "shape": ["batch", 1]}
+    config: dict[str, Any] = {
+        "source": {"onnx": "m.onnx"}, "inputs": {"x": tensor}, "outputs": {"y": tensor}, "suite": {"npz": "s.npz"},
+        "task": {"kind": "binary_score"}, "baseline": ["cloud"], "targets": ["cloud", "edge"],
+    }  # fmt: skip
+    kinds = {"cloud": ("float32", "float32"), "edge": ("int8", "int8-symmetric")}
+    targets = {
+        role: TargetFile.model_validate(
+            {"role": role, "hardware": "h", "toolchain": "t", "precision": precision, "dialect": dialect}
+        )
+        for role, (precision, dialect) in kinds.items()
+    }
+    was, now = (judged_as(ModelFile.model_validate(one), targets) for one in (config, config | edit))
+    assert (was.get(name), now.get(name)) == (before, after)
+    assert {n for n in {*was, *now} if was.get(n) != now.get(n)} == {name}
+
+
+def test_limits_that_are_no_longer_judged_are_named_and_the_other_way() -> None:
+    more, less = target("edge", findings=CORRECT), target("edge", findings=CORRECT[:1])
+    both = "correct against source, correct against baseline"
+    assert f"edge: no longer judged: {both}." in told(dossier(more), less)
+    assert f"edge: judged now and not then: {both}." in told(dossier(less), more)
+    assert not any("no longer judged" in one for one in told(dossier(more), target("edge", "DEFERRED")))
+
+
+def test_a_suite_that_lost_its_labels_is_told_from_one_with_other_inputs() -> None:
+    old = dossier(target())
+    relabelled = told(old, target(), suite_digest="v" * 64)
+    assert "The suite's inputs are the same, its labels or columns are others." in relabelled
+    assert not any("of other rows" in one or "no longer has" in one for one in relabelled)
+    bare = told(old, target(right=None), suite_digest="v" * 64, suite_columns=("length",))
+    assert "The suite no longer has labels." in bare
+    assert "The suite has length besides." in bare
+    assert "of other rows" in told(old, target(), suite_digest="v" * 64, suite_inputs_digest="j" * 64)[0]
+    assert "cannot be compared" in told(old, target("edge", "ERROR"), suite_digest=None, suite_inputs_digest=None)[0]
+
+
+def test_where_the_sources_own_right_answers_moved_both_shares_are_given() -> None:
+    old = dossier(target("broken", "ERROR"), target(right=(0.9242, 0.9)))
+    assert "The source itself was right on 92.42 % of the rows, now on 87.85 %." in told(
+        old, target(right=(0.8785, 0.9))
+    )
+    assert not any("The source itself" in one for one in told(old, target(right=(0.9242, 0.8))))
+
+
+def test_facts_without_terms_are_compared_in_what_they_say() -> None:
+    old = dossier(target(findings=(finding(of=None),)), policy=POLICY.model_copy(update={"judged_as": None}))
+    assert told(old, target(findings=CORRECT)) == SAME

@@ -237,3 +237,17 @@ def test_a_run_that_cannot_be_judged_leaves_no_yes_of_an_earlier_one(project: Pa
     assert not (folder / "superseded.json").exists()
     assert "at least 0.97" in (folder / "release.html").read_text()
     assert facts_of(project).change.policy_since_judged
+
+
+def test_a_release_judged_by_less_says_what_was_taken_away(project: Path) -> None:
+    config, suite = project / "configs" / "models" / "tiny.yaml", project / "tiny" / "suite.npz"
+    config.write_text(config.read_text().replace(f"baseline: [{CLOUD}]\n", ""))
+    rows = dict(np.load(suite))
+    np.savez(suite, **{name: rows[name] for name in rows if name != "labels"})
+    assert run_in(project, "artifacts", "tiny").returncode == 0
+    told = facts_of(project).change.sentences
+    assert f"Judged otherwise since version 1: baseline: {CLOUD} → none." in told
+    assert f"Judged otherwise since the last verdict: baseline: {CLOUD} → none." in told
+    assert "The suite's inputs are the same, its labels or columns are others." in told
+    assert "The suite no longer has labels." in told
+    assert any(one.startswith(f"{EDGE}: no longer judged: ") and "against baseline" in one for one in told)
