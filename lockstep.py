@@ -115,7 +115,7 @@ def check(model: str, observation: Path | None, registry: str | None, as_json: b
             accept(line, observation)
         return judge_all(line)
 
-    return _walk(model, registry, as_json, station, judged=True)
+    return _walk(model, registry, as_json, station, judged=True, voids=observation is None)
 
 
 @cli.command()
@@ -426,15 +426,19 @@ def _walk(
     station: Callable[[Line], list[Outcome]],
     *,
     judged: bool = False,
+    voids: bool = True,
 ) -> int:
-    """Bring a model to a station, and say what came of it; of what was judged there is a dossier."""
+    """Bring a model to a station, and say what came of it; of what was judged there is a dossier.
+
+    `voids`: a run that cannot be judged leaves none. A refused observation leaves the last verdict, and its dossier, as it was.
+    """
 
     def go(line: Line) -> Answer:
         outcomes = station(line)
         dossier = _dossier(line, outcomes, registry) if judged else None
         return _ended(line, outcomes, _code(line, outcomes), as_json, dossier=dossier)
 
-    return _with_line(model, registry, as_json, go, judged=judged)
+    return _with_line(model, registry, as_json, go, judged=judged and voids)
 
 
 def _with_line(
