@@ -62,8 +62,9 @@ class Kind:
     routed: bool = False
 
 
-MOST_KL = 16.1
-"""Nats: probabilities are cut off at 1e-7, the resolution of float32."""
+LEAST_PROBABILITY = 1e-7
+"""Where probabilities are cut off for KL: about the resolution of float32 below 1."""
+MOST_KL = -math.log(LEAST_PROBABILITY)
 KINDS: Mapping[Metric, Kind] = {
     "float_error": Kind(("at_most",), (0, math.inf), against=("source",)),
     "sqnr_db": Kind(("at_least",), (0, math.inf)),

@@ -18,9 +18,9 @@ from scipy.stats import rankdata
 
 from compile.errors import ConfigError
 from parity import detection
-from parity.limit import Limit, Metric
+from parity.limit import MOST_KL, Limit, Metric
 from parity.resampling import Counts, Figure, Sums, Weighted, kinds_of
-from parity.rows import MOST_KL, Rows
+from parity.rows import Rows
 
 Array = NDArray[Any]
 Flags = NDArray[np.bool_]

@@ -20,16 +20,14 @@ from numpy.typing import NDArray
 from compile.config import TaskConfig, TaskKind
 from parity import answers
 from parity.levels import Levels
+from parity.limit import LEAST_PROBABILITY
 from parity.neighbours import GALLERY, gallery_of
 from parity.observed import Observed, finder, joined
 
 Array = NDArray[Any]
 Flags = NDArray[np.bool_]
-LEAST_PROBABILITY = 1e-7
-"""Where probabilities are cut off for KL: about the resolution of float32 below 1."""
 NOT_KEPT = ("row", "copy", "id", "group")
 LENGTH, APART = "length", "apart"
-MOST_KL = float(-np.log(LEAST_PROBABILITY))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from parity.dossier import figures
 from parity.dossier.document import Change, Direction, Dossier, LimitChange, LimitFact, PolicyFact, Target, TargetChange
-from parity.dossier.terms import limits_missing, target_term, terms_changed
+from parity.dossier.terms import edits, limits_missing, target_term, terms_changed
 
 Key = tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...], str]
 
@@ -161,15 +161,12 @@ def limits_changed(old: PolicyFact, new: PolicyFact) -> tuple[LimitChange, ...]:
 
 
 def _besides(old: PolicyFact, new: PolicyFact) -> Iterator[LimitChange]:
-    """Terms that are no limit: what may wait, what int8 is for, the route, when to roll back."""
-    for name in dict.fromkeys((*old.besides, *new.besides)):
-        before, after = old.besides.get(name), new.besides.get(name)
-        if before == after:
-            continue
-        direction: Direction = "added" if before is None else "removed" if after is None else "changed"
-        if name == "allow_deferred":
-            direction = "tightened" if set(new.allow_deferred) < set(old.allow_deferred) else "loosened"
-        yield LimitChange(limit=name, before=before, after=after, direction=direction)
+    """Terms that are no limit: what may wait, what int8 is for, the route, when to roll back. Of what may wait fewer patterns
+    are tighter and more are looser; others in their place are neither."""
+    was, now = set(old.allow_deferred), set(new.allow_deferred)
+    for one in edits(old.besides, new.besides):
+        waits: Direction = "tightened" if now < was else "loosened" if now > was else "changed"
+        yield one.model_copy(update={"direction": waits}) if one.limit == "allow_deferred" else one
 
 
 def _keyed(policy: PolicyFact) -> dict[tuple[Key, int], LimitFact]:

@@ -45,10 +45,11 @@ def terms_changed(old: PolicyFact, new: PolicyFact) -> tuple[LimitChange, ...]:
     """Terms besides the policy that were edited; nothing where one side does not say them."""
     if old.judged_as is None or new.judged_as is None:
         return ()
-    return tuple(_edits(old.judged_as, new.judged_as))
+    return tuple(edits(old.judged_as, new.judged_as))
 
 
-def _edits(was: Mapping[str, str], now: Mapping[str, str]) -> Iterator[LimitChange]:
+def edits(was: Mapping[str, str], now: Mapping[str, str]) -> Iterator[LimitChange]:
+    """The terms that are another, old and new; which way an edit works nobody can say in general."""
     for name in sorted({*was, *now}):
         before, after = was.get(name), now.get(name)
         direction: Direction = "added" if before is None else "removed" if after is None else "changed"

@@ -130,6 +130,11 @@ def test_more_deferrals_are_a_loosening() -> None:
     assert [c.direction for c in limits_changed(more, POLICY)] == ["tightened"]
 
 
+def test_other_deferrals_in_their_place_are_neither_looser_nor_tighter() -> None:
+    other = POLICY.model_copy(update={"allow_deferred": ("cloud-gpuu-*",), "besides": {"allow_deferred": "others"}})
+    assert [(c.limit, c.direction) for c in limits_changed(POLICY, other)] == [("allow_deferred", "changed")]
+
+
 def test_the_route_and_the_rollback_are_told_like_limits() -> None:
     was, now = (POLICY.model_copy(update={"besides": {"route": f"route: kept above {at}"}}) for at in (0.9, 0.5))
     assert [(c.limit, c.direction, c.before, c.after) for c in limits_changed(was, now)] == [
