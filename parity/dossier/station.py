@@ -77,11 +77,10 @@ def void(folder: Path, model: str, why: str) -> None:
     """A run that could not be judged: what an earlier one said is no answer to it, and goes. Nothing where none lies there."""
     from parity.dossier import junit, summary
 
-    if not folder.is_dir():
-        return
     facts = next((folder / name for name in (FACTS, SUPERSEDED) if (folder / name).is_file()), None)
-    if facts is not None:
-        facts.rename(folder / SUPERSEDED)
+    if facts is None:
+        return
+    facts.rename(folder / SUPERSEDED)
     for path in folder.iterdir():
         if path.name != SUPERSEDED:
             path.unlink()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
 from compile.errors import FAILED, PASSED, TOOLCHAIN, UNDECIDED, ConfigError
-from parity.dossier import junit, page, summary
+from parity.dossier import FACTS, SUPERSEDED, junit, page, summary
 from parity.dossier.document import Cause, Dossier, Rung, SecondCause, SelfTest, Tensor, Tolerance, parse, write
+from parity.dossier.station import void
 from tests.parity.dossier_facts import HOSTILE, HUGE, dossier, finding, pair, target
 
 EVERY_FATE = dossier(
@@ -257,3 +259,17 @@ def test_markdown_tables_have_as_many_cells_in_every_row() -> None:
     rows = [line for line in summary.markdown(EVERY_FATE).splitlines() if line.startswith("|")]
     assert len(rows) == 2 + len(EVERY_FATE.targets)
     assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1
+
+
+def test_only_a_dossier_is_voided_and_twice_is_as_once(tmp_path: Path) -> None:
+    other, folder = tmp_path / "other", tmp_path / "dossier"
+    for place in (other, folder):
+        place.mkdir()
+        (place / "release.html").write_text("yes")
+    (folder / FACTS).write_text("{}")
+    for _ in range(2):
+        void(other, "m", "the suite holds a NaN")
+        void(folder, "m", "the suite holds a NaN")
+    assert [path.name for path in other.iterdir()] == ["release.html"]
+    assert {path.name for path in folder.iterdir()} == {SUPERSEDED, "summary.md", "junit.xml"}
+    assert "the suite holds a NaN" in (folder / "summary.md").read_text()
