@@ -16,10 +16,11 @@ from typing import Any
 
 from compile.config import ModelFile, TargetFile, load_model, load_target
 from compile.dataset import columns_of
+from compile.errors import LockstepError
 from compile.project import Project
 from parity import measure
 from parity.labels import refuse_strange
-from parity.laws import broken_laws
+from parity.laws import Walk
 from parity.limit import Against, Limit
 from parity.observed import Observed, read_observed
 from parity.policy import Policy, edits, load_policy, refuse_idle_limits
@@ -84,34 +85,44 @@ def _plain(value: Any) -> Any:
 def examine(
     config: ModelFile, target: TargetFile, policy: Policy, folders: dict[str, Path]
 ) -> tuple[list[Finding], dict[str, Any]]:
-    """Every finding about one target, and the figures that a table shows."""
-    source = read_observed(folders["source"], config)
-    candidate = read_observed(folders["observation"], config)
-    laws = [law(name, broken) for name, broken in broken_laws(source, candidate, config.signature)]
-    if overall(laws) is not Status.PASS:
+    """Every finding about one target, and the figures that a table shows.
+
+    A broken law says more than an error that it led to, in measuring or in the user's code, and is told instead.
+    """
+    walk = Walk(
+        read_observed(folders["source"], config), read_observed(folders["observation"], config), config.signature
+    )
+    try:
+        scene = _scene(config, target, policy, walk, folders)
+    except LockstepError:
+        laws = laws_of(walk)
+        if overall(laws) is Status.PASS:
+            raise
         return laws, {}
-    others: dict[Against, Observed] = {"source": source}
-    if target.role == "edge" and "baseline" in folders:
-        others["baseline"] = read_observed(folders["baseline"], config)
-    scene = _scene(config, target, policy, (candidate, others), folders)
     limits = [limit for limit in policy.limits if target.precision in limit.precision]
     met = [finding for limit in limits for finding in limited(limit, scene, policy)]
     unbound = [] if met else [f"no limit of the policy gives a measurement for {target.precision}"]
-    return [*laws, law("limits", unbound), *met], summary(scene)
+    return [*laws_of(walk), law("limits", unbound), *met], summary(scene)
 
 
 def _scene(
-    config: ModelFile,
-    target: TargetFile,
-    policy: Policy,
-    observed: tuple[Observed, Mapping[Against, Observed]],
-    folders: Mapping[str, Path],
+    config: ModelFile, target: TargetFile, policy: Policy, walk: Walk, folders: Mapping[str, Path]
 ) -> measure.Scene:
     """What limits are measured on; the columns themselves are let go once each side has taken what it needs."""
     columns = columns_of(folders["suite"])
     refuse_idle_limits(policy, config, list(columns))
     refuse_strange(config, columns.get("labels"))
-    return measure.scene(config, target, policy, observed, columns, folders)
+    return measure.scene(config, target, policy, walk, baseline_of(config, target, folders), columns, folders)
+
+
+def baseline_of(config: ModelFile, target: TargetFile, folders: Mapping[str, Path]) -> Observed | None:
+    """What an edge target is compared with besides the source, where it could be observed."""
+    return read_observed(folders["baseline"], config) if target.role == "edge" and "baseline" in folders else None
+
+
+def laws_of(walk: Walk) -> list[Finding]:
+    """The laws as findings."""
+    return [law(name, broken) for name, broken in walk.laws()]
 
 
 def law(name: str, broken: list[str]) -> Finding:

@@ -1,8 +1,8 @@
 """The laws that a candidate's outputs may break: found in one walk over both sides, a batch at a time.
 
-In: two observations and the signature. Out: each law with its breaches. The rule: a missing batch or output, another dtype
+In: two observations and the signature. Out: each law with its breaches, and on the way the batches that nothing is known
+against, so that whoever measures need not read them a second time. The rule: a missing batch or output, another dtype
 or shape, NaN, infinity, or an output that is constant where the reference is not, breaks a law, and a broken law is a FAIL.
-No code of the user is run here: it need not bear outputs that break a law.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compile.errors import LockstepError
 from compile.signature import Signature, Tensor
 from parity.observed import Observed
 
 Array = NDArray[Any]
+Batch = dict[str, Array]
+Law = tuple[str, list[str]]
 
 
 @dataclass(slots=True)
@@ -54,25 +57,58 @@ def _all_like(rows: Array, first: Array) -> bool:
     return rows.shape[1:] == first.shape and bool((rows == first).all())
 
 
-def broken_laws(reference: Observed, candidate: Observed, signature: Signature) -> list[tuple[str, list[str]]]:
-    """Each law with its breaches; an empty list of breaches means it holds."""
-    if not any(array.size for batch in reference.batches() for array in batch.values()):
-        return [("schema", ["the suite is empty"])]
-    wanted, found = [p.name for p in reference.files], [p.name for p in candidate.files]
-    if wanted != found:
-        return [("schema", [f"{len(found)} of {len(wanted)} batches are answered"])]
-    sides = [{tensor.name: Seen(tensor) for tensor in signature.answers} for _ in (reference, candidate)]
-    schema: list[str] = []
-    for number, (ours, theirs) in enumerate(zip(reference.batches(), candidate.batches(), strict=True)):
-        breaches = list(_schema(number, ours, theirs, signature.answers))
-        schema += breaches
-        for side, batch in zip(sides, (ours, theirs), strict=True):
-            for name, seen in side.items() if not breaches else ():
-                seen.see(batch[name])
-    if schema:
-        return [("schema", schema)]
-    source, other = sides
-    return [("schema", []), ("finite", list(_not_finite(source, other))), ("not constant", list(_stuck(source, other)))]
+class LawBroken(LockstepError):
+    """What is told where a walk comes to its end and a law was broken on the way."""
+
+
+class Walk:
+    """Source and candidate side by side, walked once: batches for whoever measures, and what breaks a law in them."""
+
+    def __init__(self, source: Observed, candidate: Observed, signature: Signature) -> None:
+        self.source, self.candidate = source, candidate
+        self.lawful = self._lawful(signature)
+        """Both sides' batches up to the first that breaks a law; LawBroken at the end, if a law was broken."""
+        self._laws: list[Law] = []
+
+    def laws(self) -> list[Law]:
+        """Each law with its breaches, whoever walked how far; an empty list of breaches means it holds."""
+        try:
+            for _ in self.lawful:
+                pass
+        except LawBroken:
+            pass
+        return self._laws
+
+    def _lawful(self, signature: Signature) -> Iterator[tuple[Batch, Batch]]:
+        wanted, found = self.source.names, self.candidate.names
+        if wanted != found:
+            self._end([("schema", [f"{len(found)} of {len(wanted)} batches are answered"])])
+        sides = [{tensor.name: Seen(tensor) for tensor in signature.answers} for _ in (wanted, found)]
+        schema: list[str] = []
+        empty = True
+        for number, both in enumerate(zip(self.source.batches(), self.candidate.batches(), strict=True)):
+            empty = empty and not any(array.size for array in both[0].values())
+            breaches = list(_schema(number, *both, signature.answers))
+            schema += breaches
+            for side, batch in zip(sides, both, strict=True):
+                for name, seen in side.items() if not breaches else ():
+                    seen.see(batch[name])
+            if not schema and all(seen.finite for side in sides for seen in side.values()):
+                yield both
+        if empty or schema:
+            self._end([("schema", schema or ["the suite is empty"])])
+        finite, constant = list(_not_finite(*sides)), list(_stuck(*sides))
+        self._end([("schema", []), ("finite", finite), ("not constant", constant)])
+
+    def _end(self, laws: list[Law]) -> None:
+        self._laws = laws
+        if any(breaches for _, breaches in laws):
+            raise LawBroken("; ".join(breach for _, breaches in laws for breach in breaches))
+
+
+def broken_laws(source: Observed, candidate: Observed, signature: Signature) -> list[Law]:
+    """Each law with its breaches, where nothing else is asked of the outputs."""
+    return Walk(source, candidate, signature).laws()
 
 
 def _schema(

@@ -22,6 +22,7 @@ from compile.errors import ConfigError
 from parity import estimate, quality, statistics
 from parity.answers import correct, whole_rows
 from parity.labels import refuse_shuffled
+from parity.laws import Walk
 from parity.levels import Levels
 from parity.limit import Against, Limit, Metric
 from parity.observed import Observed
@@ -66,14 +67,17 @@ def scene(
     config: ModelFile,
     target: TargetFile,
     policy: Policy,
-    observed: tuple[Observed, Mapping[Against, Observed]],
+    walk: Walk,
+    baseline: Observed | None,
     columns: Mapping[str, Array],
     folders: Mapping[str, Path],
 ) -> Scene:
-    """Everything that limits are measured on, read. `observed`: the candidate, and what it is compared with."""
-    candidate, others = observed
+    """Everything that limits are measured on, read; LawBroken where the candidate's outputs break a law."""
     k = max((limit.k for limit in policy.limits if limit.metric in OF_NEIGHBOURS), default=1)
-    seen = {against: read_rows(other, candidate, columns, k) for against, other in others.items()}
+    seen: dict[Against, tuple[Rows, Levels]] = {"source": read_rows(walk.source, walk.lawful, columns, k)}
+    if baseline is not None:
+        pairs = zip(baseline.batches(), walk.candidate.batches(), strict=True)
+        seen["baseline"] = read_rows(baseline, pairs, columns, k)
     rows, levels = ({name: pair[0] for name, pair in seen.items()}, {name: pair[1] for name, pair in seen.items()})
     return Scene(config, target, rows, levels, folders, policy.route)
 

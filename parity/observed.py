@@ -5,6 +5,7 @@ In: a folder with `outputs/NNNNN.npz`. Out: a batch at a time; only what is aske
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +29,14 @@ class Observed:
     config: ModelFile
 
     @property
+    def names(self) -> list[str]:
+        """Of the batches' files, in the suite's order."""
+        outputs = self.folder / "outputs"
+        return sorted(name for name in os.listdir(outputs) if name.endswith(".npz")) if outputs.is_dir() else []
+
+    @property
     def files(self) -> list[Path]:
-        return sorted((self.folder / "outputs").glob("*.npz"))
+        return [self.folder / "outputs" / name for name in self.names]
 
     def batches(self) -> Iterator[dict[str, Array]]:
         for path in self.files:

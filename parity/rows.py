@@ -1,7 +1,7 @@
 """What the judge keeps of every row: both sides' answers, and a few numbers about how far apart they are.
 
-In: two observations and the suite's columns. Out: `Rows`, and the `Levels` of their outputs. Both are walked once, side by
-side, batch by batch: however wide the outputs, a row leaves its answer and a number or two, so that memory grows with rows
+In: two observations, batch by batch, and the suite's columns. Out: `Rows`, and the `Levels` of their outputs. Both are walked
+once, side by side: however wide the outputs, a row leaves its answer and a number or two, so that memory grows with rows
 alone. Of embeddings the answer is which rows are nearest; of `none`, whose answers are the outputs themselves, none is kept.
 
 The rule: a row that repeats another one, input for input, says nothing new and is not counted; rows of one `group` are not
@@ -10,7 +10,7 @@ independent, and everything that speaks of certainty takes the group as its unit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ from parity.neighbours import GALLERY, gallery_of
 from parity.observed import Observed, finder, joined
 
 Array = NDArray[Any]
+Batch = dict[str, Array]
 Flags = NDArray[np.bool_]
 NOT_KEPT = ("row", "copy", "id", "group")
 LENGTH, APART = "length", "apart"
@@ -65,16 +66,16 @@ class Rows:
 
 
 def read_rows(
-    reference: Observed, candidate: Observed, columns: Mapping[str, Array], k: int = 1
+    reference: Observed, pairs: Iterable[tuple[Batch, Batch]], columns: Mapping[str, Array], k: int = 1
 ) -> tuple[Rows, Levels]:
-    """Walk both sides once. `columns` are those of the suite, with `row`: which of its rows each observed one is; `k`: how
-    many neighbours of embeddings are looked up."""
+    """Walk both sides once. `pairs`: the reference's batches beside the candidate's; `columns` are those of the suite, with
+    `row`: which of its rows each observed one is; `k`: how many neighbours of embeddings are looked up."""
     task, find, levels = reference.config.task, finder(reference.config), Levels()
     kept = _first_of_each(columns)
     read = _reader(task, reference, kept, k)
     parts: list[Part] = []
     rows = 0
-    for ours, theirs in zip(reference.batches(), candidate.batches(), strict=True):
+    for ours, theirs in pairs:
         levels.see(ours, theirs)
         one, other = find(ours), find(theirs)
         parts.append(read(rows, one, other))

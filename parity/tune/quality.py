@@ -13,10 +13,10 @@ from compile.config import load_model, load_target
 from compile.dataset import columns_of
 from compile.project import Project
 from parity import measure
-from parity.judge import law, limited
-from parity.laws import broken_laws
-from parity.limit import Against, Limit
-from parity.observed import Observed, read_observed
+from parity.judge import baseline_of, laws_of, limited
+from parity.laws import Walk
+from parity.limit import Limit
+from parity.observed import read_observed
 from parity.policy import Policy, load_policy
 from parity.tune.record import write_quality
 from parity.tune.trial import met
@@ -30,7 +30,7 @@ def judge(project: Project, made: Path, model: str, target: str, places: Mapping
     policy = load_policy(project, config.policy)
     folders = {name: Path(place) for name, place in places.items()}
     source, candidate = read_observed(folders["source"], config), read_observed(folders["observation"], config)
-    laws = [law(name, broken) for name, broken in broken_laws(source, candidate, config.signature)]
+    laws = laws_of(Walk(source, candidate, config.signature))
     found, silent = [met(one) for one in laws], []
     if overall(laws) is Status.PASS:
         columns = columns_of(folders["suite"])
@@ -41,11 +41,9 @@ def judge(project: Project, made: Path, model: str, target: str, places: Mapping
         )  # the source itself is no artifact
         apart = {"latency_ratio", *unbuilt, *silent}
         heard = [limit for limit in bound if limit.metric not in apart]
-        others: dict[Against, Observed] = {"source": source}
-        if target_file.role == "edge" and "baseline" in folders:
-            others["baseline"] = read_observed(folders["baseline"], config)
+        walk, baseline = Walk(source, candidate, config.signature), baseline_of(config, target_file, folders)
         routed = policy if any(limit.is_a.routed for limit in heard) else policy.model_copy(update={"route": None})
-        scene = measure.scene(config, target_file, routed, (candidate, others), columns, folders)
+        scene = measure.scene(config, target_file, routed, walk, baseline, columns, folders)
         found += [met(finding) for limit in heard for finding in limited(limit, scene, routed)]
     write_quality(made, found, silent)
 
