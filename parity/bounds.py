@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity import betting, statistics
-from parity.resampling import Array, Codes, Figure, Resampled, of_resamples, resampled
+from parity.kinds import Codes
+from parity.resampling import Array, Figure, Resampled, of_resamples, resampled
 from parity.statistics import Interval
 
 LEAST_DISCORDANT = 20

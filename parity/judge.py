@@ -89,9 +89,7 @@ def examine(
 
     A broken law says more than an error that it led to, in measuring or in the user's code, and is told instead.
     """
-    walk = Walk(
-        read_observed(folders["source"], config), read_observed(folders["observation"], config), config.signature
-    )
+    walk = Walk(read_observed(folders["source"], config), read_observed(folders["observation"], config))
     try:
         scene = _scene(config, target, policy, walk, folders)
     except LockstepError:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from compile.config import ModelFile
 from compile.errors import ConfigError
+from parity.kinds import distinct
 from parity.rows import Rows
 
 Array = NDArray[Any]
@@ -65,7 +66,7 @@ def decided(rows: Rows) -> tuple[Array, Array] | None:
 def met_by_chance(one: Array, other: Array) -> tuple[int, float, float]:
     """How many rows are equal, and mean and standard deviation of that number over all orders of one side (exact)."""
     n = len(one)
-    kinds, place = np.unique(np.concatenate([one, other]), return_inverse=True)
+    kinds, place = distinct(np.concatenate([one, other]))
     a, b = (np.bincount(part, minlength=len(kinds)).astype(float) for part in (place[:n], place[n:]))
     mean = float((a * b).sum()) / n
     pairs = float(a @ b) ** 2 - float((a * a * b * b).sum()) + float((a * (a - 1) * b * (b - 1)).sum())

@@ -1,6 +1,6 @@
 """The laws that a candidate's outputs may break: found in one walk over both sides, a batch at a time.
 
-In: two observations and the signature. Out: each law with its breaches, and on the way the batches that nothing is known
+In: two observations. Out: each law with its breaches, and on the way the batches that nothing is known
 against, so that whoever measures need not read them a second time. The rule: a missing batch or output, another dtype
 or shape, NaN, infinity, or an output that is constant where the reference is not, breaks a law, and a broken law is a FAIL.
 """
@@ -15,19 +15,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compile.errors import LockstepError
-from compile.signature import Signature, Tensor
-from parity.observed import Observed
+from compile.signature import Tensor
+from parity.observed import Observed, pieces_of
+from parity.pieces import Pair
 
 Array = NDArray[Any]
-Batch = dict[str, Array]
 Law = tuple[str, list[str]]
 
 
 @dataclass(slots=True)
 class Seen:
-    """What is remembered of one output of one side: its first row, and whether another one, or NaN or infinity, came."""
+    """What is remembered of one output of one side: how many numbers there were, its first row, and whether another one, or
+    NaN or infinity, came."""
 
     tensor: Tensor
+    numbers: int = 0
     first: Array | None = None
     varies: bool = False
     finite: bool = True
@@ -38,6 +40,7 @@ class Seen:
         return self.first is not None and not self.varies
 
     def see(self, array: Array) -> None:
+        self.numbers += array.size
         if array.dtype.kind == "f" and self.finite:
             self.finite = bool(np.isfinite(array).all())
         axis = self.tensor.batch_axis
@@ -64,9 +67,9 @@ class LawBroken(LockstepError):
 class Walk:
     """Source and candidate side by side, walked once: batches for whoever measures, and what breaks a law in them."""
 
-    def __init__(self, source: Observed, candidate: Observed, signature: Signature) -> None:
+    def __init__(self, source: Observed, candidate: Observed) -> None:
         self.source, self.candidate = source, candidate
-        self.lawful = self._lawful(signature)
+        self.lawful = self._lawful(source.config.signature.answers)
         """Both sides' batches up to the first that breaks a law; LawBroken at the end, if a law was broken."""
         self._laws: list[Law] = []
 
@@ -79,26 +82,32 @@ class Walk:
             pass
         return self._laws
 
-    def _lawful(self, signature: Signature) -> Iterator[tuple[Batch, Batch]]:
+    def _lawful(self, tensors: tuple[Tensor, ...]) -> Iterator[Pair]:
         wanted, found = self.source.names, self.candidate.names
         if wanted != found:
             self._end([("schema", [f"{len(found)} of {len(wanted)} batches are answered"])])
-        sides = [{tensor.name: Seen(tensor) for tensor in signature.answers} for _ in (wanted, found)]
         schema: list[str] = []
-        empty = True
-        for number, both in enumerate(zip(self.source.batches(), self.candidate.batches(), strict=True)):
-            empty = empty and not any(array.size for array in both[0].values())
-            breaches = list(_schema(number, *both, signature.answers))
-            schema += breaches
+        sides = [{tensor.name: Seen(tensor) for tensor in tensors} for _ in (self.source, self.candidate)]
+        for both in pieces_of(self._as_declared(tensors, schema), self.source.config):
             for side, batch in zip(sides, both, strict=True):
-                for name, seen in side.items() if not breaches else ():
+                for name, seen in side.items():
                     seen.see(batch[name])
             if not schema and all(seen.finite for side in sides for seen in side.values()):
                 yield both
-        if empty or schema:
-            self._end([("schema", schema or ["the suite is empty"])])
+        if not schema and not any(seen.numbers for seen in sides[0].values()):
+            schema.append("the suite is empty")
+        if schema:
+            self._end([("schema", schema)])
         finite, constant = list(_not_finite(*sides)), list(_stuck(*sides))
         self._end([("schema", []), ("finite", finite), ("not constant", constant)])
+
+    def _as_declared(self, tensors: tuple[Tensor, ...], schema: list[str]) -> Iterator[Pair]:
+        """Both sides' batches, one by one; the breaches of one that is not as declared are added to `schema`."""
+        for number, pair in enumerate(zip(self.source.batches(), self.candidate.batches(), strict=True)):
+            breaches = list(_schema(number, *pair, tensors))
+            schema += breaches
+            if not breaches:
+                yield pair
 
     def _end(self, laws: list[Law]) -> None:
         self._laws = laws
@@ -106,9 +115,9 @@ class Walk:
             raise LawBroken("; ".join(breach for _, breaches in laws for breach in breaches))
 
 
-def broken_laws(source: Observed, candidate: Observed, signature: Signature) -> list[Law]:
+def broken_laws(source: Observed, candidate: Observed) -> list[Law]:
     """Each law with its breaches, where nothing else is asked of the outputs."""
-    return Walk(source, candidate, signature).laws()
+    return Walk(source, candidate).laws()
 
 
 def _schema(

@@ -21,13 +21,14 @@ from compile.config import ModelFile, TargetFile
 from compile.errors import ConfigError
 from parity import estimate, quality, statistics
 from parity.answers import correct, whole_rows
+from parity.kinds import Codes
 from parity.labels import refuse_shuffled
 from parity.laws import Walk
 from parity.levels import Levels
 from parity.limit import Against, Limit, Metric
-from parity.observed import Observed
+from parity.observed import Observed, pieces_of
 from parity.policy import Policy, Route
-from parity.resampling import Codes, Counts, Figure, Sums, Weighted
+from parity.resampling import Counts, Figure, Sums, Weighted
 from parity.route import kept_errors, routed
 from parity.rows import Rows, read_rows
 from parity.slices import columns_to_slice, examined
@@ -76,7 +77,7 @@ def scene(
     k = max((limit.k for limit in policy.limits if limit.metric in OF_NEIGHBOURS), default=1)
     seen: dict[Against, tuple[Rows, Levels]] = {"source": read_rows(walk.source, walk.lawful, columns, k)}
     if baseline is not None:
-        pairs = zip(baseline.batches(), walk.candidate.batches(), strict=True)
+        pairs = pieces_of(zip(baseline.batches(), walk.candidate.batches(), strict=True), config)
         seen["baseline"] = read_rows(baseline, pairs, columns, k)
     rows, levels = ({name: pair[0] for name, pair in seen.items()}, {name: pair[1] for name, pair in seen.items()})
     return Scene(config, target, rows, levels, folders, policy.route)

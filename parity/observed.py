@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from compile import user_code
 from compile.config import ModelFile, TaskKind
+from parity import pieces
 from parity.answers import SEQUENCE_END, answers
+from parity.pieces import Pair
 
 Array = NDArray[Any]
 
@@ -39,9 +41,8 @@ class Observed:
         return [self.folder / "outputs" / name for name in self.names]
 
     def batches(self) -> Iterator[dict[str, Array]]:
-        for path in self.files:
-            with np.load(path, allow_pickle=False) as outputs:
-                yield {name: outputs[name] for name in outputs.files}
+        outputs = self.folder / "outputs"
+        return (pieces.read(os.path.join(outputs, name)) for name in self.names)
 
     def answers(self) -> Array:
         """One answer a row, in batch order."""
@@ -85,3 +86,8 @@ def joined(arrays: list[Array], kind: TaskKind) -> Array:
         width, rest = max(a.shape[1] for a in arrays), ((0, 0),) * (arrays[0].ndim - 2)
         arrays = [np.pad(a, ((0, 0), (0, width - a.shape[1]), *rest), constant_values=fill) for a in arrays]
     return np.concatenate(arrays)
+
+
+def pieces_of(pairs: Iterable[Pair], config: ModelFile) -> Iterable[Pair]:
+    """Pairs in pieces that are worth the walk; the user's code is given batches as they were observed, and no others."""
+    return pairs if config.task.postprocess else pieces.merged(pairs, config.signature.answers)

@@ -18,8 +18,9 @@ from scipy.stats import rankdata
 
 from compile.errors import ConfigError
 from parity import detection
+from parity.kinds import kinds_of
 from parity.limit import MOST_KL, Limit, Metric
-from parity.resampling import Counts, Figure, Sums, Weighted, kinds_of
+from parity.resampling import Counts, Figure, Sums, Weighted
 from parity.rows import Rows
 
 Array = NDArray[Any]

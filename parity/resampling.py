@@ -17,14 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from parity.kinds import FEW_KINDS, Codes, kinds_of
 from parity.statistics import Interval
 
 Array = NDArray[np.float64]
-Codes = NDArray[np.int64]
 RESAMPLES = 4_000
 MOST_UNITS = 1_000
-FEW_KINDS = 200
-"""Where units are of so few kinds, a resample is drawn as so many of each: at any number of rows, without pooling."""
 SEED = 20_261_125
 CELLS = 500_000
 """Numbers held at once while resampling: 4 MB."""
@@ -136,16 +134,6 @@ def _kinds_of_units(figure: Sums, groups: Codes | None) -> tuple[Array, Codes]:
         return kinds_of(summed(figure, groups))
     there = np.bincount(figure.kind, minlength=len(figure.table)) > 0
     return figure.table[there], (np.cumsum(there) - 1)[figure.kind]
-
-
-def kinds_of(table: Array) -> tuple[Array, Codes]:
-    """The different rows of a table, and which of them each row is: column by column, so that only numbers are sorted."""
-    kind = np.zeros(len(table), np.int64)
-    for column in table.T:
-        _, value = np.unique(column, return_inverse=True)
-        _, kind = np.unique(kind * (int(value.max(initial=0)) + 1) + value, return_inverse=True)
-    _, first = np.unique(kind, return_index=True)
-    return table[first], kind
 
 
 def bca_quantiles(value: float, drawn: Array, left_out: Array, confidence: float) -> tuple[float, float]:

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compile.errors import ConfigError
+from parity.kinds import kinds_of
 from parity.policy import Route
-from parity.resampling import Sums, kinds_of
+from parity.resampling import Sums
 from parity.rows import Rows
 
 Array = NDArray[Any]

@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 
 from compile.config import TaskConfig, TaskKind
 from parity import answers
+from parity.kinds import codes
 from parity.levels import Levels
 from parity.limit import LEAST_PROBABILITY
 from parity.neighbours import GALLERY, gallery_of
 from parity.observed import Observed, finder, joined
+from parity.pieces import Pair
 
 Array = NDArray[Any]
-Batch = dict[str, Array]
 Flags = NDArray[np.bool_]
 NOT_KEPT = ("row", "copy", "id", "group")
 LENGTH, APART = "length", "apart"
@@ -66,7 +67,7 @@ class Rows:
 
 
 def read_rows(
-    reference: Observed, pairs: Iterable[tuple[Batch, Batch]], columns: Mapping[str, Array], k: int = 1
+    reference: Observed, pairs: Iterable[Pair], columns: Mapping[str, Array], k: int = 1
 ) -> tuple[Rows, Levels]:
     """Walk both sides once. `pairs`: the reference's batches beside the candidate's; `columns` are those of the suite, with
     `row`: which of its rows each observed one is; `k`: how many neighbours of embeddings are looked up."""
@@ -151,12 +152,6 @@ def _first_of_each(columns: Mapping[str, Array]) -> Flags:
     """The observed rows that count: all but copies of earlier ones."""
     order = columns["row"]
     return ~columns["copy"][order] if "copy" in columns else np.ones(len(order), bool)
-
-
-def codes(groups: Array) -> NDArray[np.int64] | None:
-    """Groups as numbers from 0; None where every row is a group of its own."""
-    names, found = np.unique(groups, return_inverse=True)
-    return None if len(names) == len(groups) else np.asarray(found, np.int64)
 
 
 def of_scores(kind: TaskKind, reference: Array, candidate: Array) -> dict[str, NDArray[np.float64]]:

@@ -19,8 +19,9 @@ from scipy.stats import fisher_exact
 from compile.errors import ConfigError, nearest
 from parity import estimate, statistics
 from parity.bounds import LEAST_GROUPS, Bounded
+from parity.kinds import codes, distinct
 from parity.limit import CONFIDENCE, NOT_SLICED, Limit
-from parity.rows import Rows, codes
+from parity.rows import Rows
 from parity.statistics import Interval
 from parity.verdict import Measured
 
@@ -84,7 +85,7 @@ def as_kinds(values: Array, pieces: int = QUARTERS) -> Kinds | None:
     """A column as kinds of rows: its values where they are few, else pieces of equal size; None where it is neither."""
     if values.ndim != 1 or values.dtype.kind not in "iubUSf":
         return None
-    found, place = np.unique(values, return_inverse=True)
+    found, place = distinct(values)
     if len(found) < 2:
         return None
     if values.dtype.kind != "f" and len(found) <= MOST_VALUES:

@@ -18,7 +18,7 @@ from parity import estimate
 from parity.answers import agree, correct, nearest
 from parity.dossier.document import Confusion, Flip, Pair, Series, Shift, SliceFact
 from parity.dossier.sureness import Sureness, sureness
-from parity.rows import codes
+from parity.kinds import codes
 from parity.slices import Slice, cut_columns, slices
 from parity.statistics import Interval
 

@@ -29,9 +29,9 @@ from parity.explain.ladder import ANSWERS, ORDER, Rung, Scale, Standing, alike, 
 from parity.explain.rungs import Places, kept, ladder, linked
 from parity.explain.simulate import with_stream
 from parity.explain.tensors import Diverging, decibel
+from parity.kinds import codes
 from parity.observed import Observed
 from parity.policy import load_policy
-from parity.rows import codes
 
 if TYPE_CHECKING:
     import onnx

@@ -118,7 +118,7 @@ def _standing(
     rung: Rung, source: Observed, before: Standing | None, config: ModelFile, scale: Scale, groups: Codes | None
 ) -> Standing:
     seen = Observed(_folder(rung), config)
-    laws = tuple(said for _, broken in broken_laws(source, seen, config.signature) for said in broken)
+    laws = tuple(said for _, broken in broken_laws(source, seen) for said in broken)
     if laws:
         return Standing(rung, None, 0, 0, math.inf, math.inf, math.inf, laws, broke=True)
     same = alike(source, seen, config)

@@ -19,9 +19,10 @@ from scipy.stats import norm
 
 from compile.config import ModelFile, TargetFile, TaskConfig
 from parity import measure, statistics
+from parity.kinds import codes
 from parity.limit import Against, Limit, Metric
 from parity.policy import Route
-from parity.rows import Rows, codes
+from parity.rows import Rows
 from parity.verdict import Measured, Status, decide
 
 Array = NDArray[Any]

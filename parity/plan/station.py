@@ -21,12 +21,12 @@ from compile.dataset import columns_of
 from compile.line import Line
 from parity import statistics
 from parity.bounds import LEAST_GROUPS
+from parity.kinds import codes
 from parity.limit import Against, Limit, Metric
 from parity.plan import outlook
 from parity.plan.exact import can_pass, chance, passes
 from parity.plan.rehearsal import Rehearsals, Rehearsed
 from parity.policy import Policy, load_policy, refuse_idle_limits
-from parity.rows import codes
 from parity.slices import Slice, cut_columns, slices
 
 POWER = 0.8

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from compile.config import ModelFile
 from compile.errors import ConfigError
 from compile.signature import Signature
+from parity.kinds import codes
 from parity.observed import answers_in, results_in
-from parity.rows import codes
 
 Array = NDArray[Any]
 Outputs = dict[str, Array]

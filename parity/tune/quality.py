@@ -30,7 +30,7 @@ def judge(project: Project, made: Path, model: str, target: str, places: Mapping
     policy = load_policy(project, config.policy)
     folders = {name: Path(place) for name, place in places.items()}
     source, candidate = read_observed(folders["source"], config), read_observed(folders["observation"], config)
-    laws = laws_of(Walk(source, candidate, config.signature))
+    laws = laws_of(Walk(source, candidate))
     found, silent = [met(one) for one in laws], []
     if overall(laws) is Status.PASS:
         columns = columns_of(folders["suite"])
@@ -41,7 +41,7 @@ def judge(project: Project, made: Path, model: str, target: str, places: Mapping
         )  # the source itself is no artifact
         apart = {"latency_ratio", *unbuilt, *silent}
         heard = [limit for limit in bound if limit.metric not in apart]
-        walk, baseline = Walk(source, candidate, config.signature), baseline_of(config, target_file, folders)
+        walk, baseline = Walk(source, candidate), baseline_of(config, target_file, folders)
         routed = policy if any(limit.is_a.routed for limit in heard) else policy.model_copy(update={"route": None})
         scene = measure.scene(config, target_file, routed, walk, baseline, columns, folders)
         found += [met(finding) for limit in heard for finding in limited(limit, scene, routed)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import permutations
@@ -483,6 +484,43 @@ def test_postprocess_gives_the_answers_that_are_compared(
     assert status(plain) is Status.FAIL
     case.model = {**MODEL, "task": {"kind": "classification", "postprocess": "judged_pairs:pairs"}}
     assert status(case.examine()) is Status.PASS
+
+
+CODE = """
+import numpy as np
+seen = []
+def sure(outputs):
+    seen.append(len(outputs['logits']))
+    spread = np.ptp(outputs['logits'], axis=1)
+    if not spread.all() or not np.isfinite(spread).all():
+        raise ValueError('nothing to choose from')
+    return outputs['logits']
+"""
+
+
+@pytest.mark.parametrize("name", ["nan", "one number throughout"])
+def test_a_broken_law_is_told_instead_of_what_the_users_code_makes_of_it(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The user's code sees batches as they were observed, and none of those that are known to break a law."""
+    (tmp_path / "judged_sure.py").write_text(CODE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "judged_sure", raising=False)
+    case.model = {**MODEL, "task": {"kind": "classification", "postprocess": "judged_sure:sure"}}
+    change, law = LAWS[name]
+    change(case)
+    assert list(broken(case.examine())) == [f"{law} against source"]
+    assert set(sys.modules["judged_sure"].seen) <= {BATCH}
+
+
+def test_what_the_users_code_raises_is_told_where_no_law_is_broken(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "judged_never.py").write_text("def never(outputs):\n    raise ValueError('not today')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    case.model = {**MODEL, "task": {"kind": "classification", "postprocess": "judged_never:never"}}
+    with pytest.raises(ConfigError, match="not today"):
+        case.examine()
 
 
 def test_state_outputs_are_not_judged(case: Case) -> None:

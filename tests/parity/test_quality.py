@@ -16,10 +16,11 @@ from compile.config import TaskConfig
 from compile.errors import ConfigError
 from parity import detection, neighbours, quality
 from parity.answers import agree
+from parity.kinds import codes
 from parity.limit import KINDS, Limit
 from parity.neighbours import gallery_of
 from parity.resampling import Counts, Figure, Sums, Weighted, summed
-from parity.rows import Rows, codes, of_answers, of_scores
+from parity.rows import Rows, of_answers, of_scores
 
 N = 400
 RNG = np.random.default_rng(7)
