@@ -22,12 +22,13 @@ import numpy as np
 from bench import encoder, runtimes
 from bench.cases import Case, encoder_case, fashion_case
 from bench.judging import ended_well
-from bench.observed import NOISE, Kind, written
+from bench.observed import BATCH, NOISE, Kind, written
 from bench.report import machine
 from bench.runtimes import Batch, Run
 from bench.spent import step
 from compile.export import export_torch
 from compile.quantize import quantize
+from examples.fashion_cnn.processing import preprocess
 
 RESULTS = Path(__file__).with_suffix(".json")
 MOST = 0.1
@@ -102,22 +103,23 @@ def answers(found: Long, run: Run, batches: Iterator[tuple[Batch, np.ndarray]], 
 
 
 def sentences() -> Iterator[tuple[Batch, np.ndarray]]:
-    """Sentences without end, 64 at once; the label of each is what its first word falls under."""
+    """Sentences without end, as many at once as the line takes; the label of each is what its first word falls under."""
     for seed in count(10):
-        for batch in encoder.sentences(64, 64, seed):
+        for batch in encoder.sentences(BATCH, 64, seed):
             yield batch, batch["input_ids"][:, 0] % KINDS
 
 
 def images() -> Iterator[tuple[Batch, np.ndarray]]:
-    """The shipped suite again and again, 50 at once, each time with other noise, so that no row is one that was."""
-    suite = fashion_case().suite
+    """The shipped suite again and again, in batches of the line's size, each time with other noise, so that no row is one
+    that was."""
     with np.load(Path(__file__).parents[1] / "examples" / "fashion_cnn" / "suite.npz") as arrays:
-        labels = np.split(arrays["labels"], len(suite))
+        pictures, labels = preprocess({"image": arrays["image"]})["image"], arrays["labels"]
     random = np.random.default_rng(0)
     while True:
-        for batch, label in zip(suite, labels, strict=True):
-            noise = random.standard_normal(batch["image"].shape, np.float32)
-            yield {"image": batch["image"] + 0.05 * noise}, label
+        for start in range(0, len(labels), BATCH):
+            rows = slice(start, start + BATCH)
+            noise = random.standard_normal(pictures[rows].shape, np.float32)
+            yield {"image": pictures[rows] + 0.05 * noise}, labels[rows]
 
 
 if __name__ == "__main__":
