@@ -18,6 +18,8 @@ from compile.errors import ConfigError
 Array = NDArray[Any]
 OVERLAP = 0.5
 SCORE, CLASS = 4, 5
+PORTIONS = 100
+"""Into how many parts false boxes are split before they are spread over classes."""
 
 
 def boxes(output: Array) -> Array:
@@ -84,11 +86,35 @@ def mean_average_precision(labels: Array, answers: Array) -> Callable[[Array], N
     return lambda weights: np.asarray(np.mean([curve(weights) for curve in curves], axis=0))
 
 
+def worst_loss(labels: Array, sides: tuple[Array, Array], threshold: float, unseen: float) -> float:
+    """What mAP can lose at most for a share of 1 of rows that differ, where a share of `unseen` or more differs.
+
+    In each such row all objects may be missed, and as many false boxes stand before all others as the fullest row shows (from
+    `threshold` up, or labelled). With m of both, a class of n objects keeps a precision of at least j / (j + m) at its j-th and
+    loses m objects: at most x (1 + ln(1 + 1 / x)) where x = m / n. They are spread over the classes where they cost most.
+    """
+    shown = [int((side[..., SCORE] >= threshold).sum(axis=1).max(initial=0)) for side in sides]
+    labelled_most = int((labels[..., 4] >= 0).sum(axis=1).max(initial=0))
+    _, objects = np.unique(labels[labels[..., 4] >= 0][:, 4], return_counts=True)
+    share = max(labelled_most, *shown) * unseen * len(labels) / (PORTIONS * objects)
+    taken = np.zeros(len(objects), np.int64)
+    for _ in range(PORTIONS):
+        taken[np.argmax(_lost((taken + 1) * share) - _lost(taken * share))] += 1
+    return float(_lost(taken * share).mean()) / unseen
+
+
+def _lost(x: Array) -> NDArray[np.float64]:
+    """The most that a class loses by m false boxes and m missed objects for each of its objects."""
+    some = np.maximum(x, np.finfo(float).tiny)
+    return np.asarray(np.minimum(some * (1 + np.log1p(1 / some)), 1.0))
+
+
 def _precision(truth: Array, answers: Array, kind: float) -> Callable[[Array], Array]:
     """Average precision of one class. NaN for weights under which it is not labelled at all."""
     objects = ((truth[..., SCORE] > 0) & (truth[..., CLASS] == kind)).sum(axis=1)
     found = np.array(list(_boxes_of(truth, answers, kind)), float).reshape(-1, 3)
     found = found[np.argsort(-found[:, 1], kind="stable")]
+    found = found[: int(np.flatnonzero(found[:, 2]).max(initial=-1)) + 1]  # false boxes after the last hit cost nothing
     row, hit = found[:, 0].astype(np.int64), found[:, 2]
 
     def precision(weights: Array) -> Array:

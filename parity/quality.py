@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from compile.errors import ConfigError
-from parity import detection
+from parity import detection, statistics
 from parity.kinds import kinds_of
 from parity.limit import MOST_KL, Limit, Metric
 from parity.resampling import Counts, Figure, Sums, Weighted
@@ -209,9 +209,12 @@ def mean_average_precision(rows: Rows, limit: Limit) -> Quality:
     """mAP of boxes that overlap an object of their class by half."""
     labels = rows.labels
     assert labels is not None
-    curves = [detection.mean_average_precision(labels, side) for side in (rows.reference, rows.candidate)]
+    sides = (rows.reference, rows.candidate)
+    curves = [detection.mean_average_precision(labels, side) for side in sides]
     figure = Weighted(lambda weights: np.stack([curve(weights) for curve in curves], axis=-1))
-    return Quality(figure, (rows.reference != rows.candidate).any(axis=(1, 2)), float(len(rows)))
+    unseen = statistics.share(0, len(rows), limit.confidence).high
+    worst = detection.worst_loss(labels, sides, rows.task.threshold, unseen)
+    return Quality(figure, (rows.reference != rows.candidate).any(axis=(1, 2)), worst)
 
 
 def kl(rows: Rows, limit: Limit) -> Distance:

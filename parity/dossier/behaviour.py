@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from compile.config import TaskConfig
 from parity import estimate
 from parity.answers import agree, correct, nearest
+from parity.detection import SCORE
 from parity.dossier.document import Confusion, Flip, Pair, Series, Shift, SliceFact
 from parity.dossier.sureness import Sureness, sureness
 from parity.kinds import codes
@@ -25,6 +26,7 @@ from parity.statistics import Interval
 Array = NDArray[Any]
 CONFIDENCE = 0.95
 MOST_FLIPS = 12
+MOST_BOXES = 6
 MOST_KINDS = 12
 BINS = 20
 RULE = "the kinds of difference in turn, the most frequent first; within each the largest {drift} first"
@@ -138,8 +140,19 @@ def as_words(stage: Stage, reference: Array, found: Array) -> list[str]:
             ids = stage.of_rows("id")
             near = nearest(found, reference)[:, 0]
             return [f"nearest to {i if ids is None else ids[i]}" for i in near]
+        case "detection":
+            return [_boxes(stage, one[one[:, SCORE] >= task.threshold]) for one in found]
         case _:
             return [_answer(stage, one) for one in found]
+
+
+def _boxes(stage: Stage, found: Array) -> str:
+    """What was found, the surest first: class, score and place of each box."""
+    told = [
+        f"{stage.names.get(f'{kind:g}', f'class {kind:g}')} ({score:.2f}) at {', '.join(f'{v:.4g}' for v in place)}"
+        for *place, score, kind in found[np.argsort(-found[:, SCORE], kind="stable")]
+    ]
+    return "; ".join(told[:MOST_BOXES]) + (" …" if len(told) > MOST_BOXES else "") if told else "nothing"
 
 
 def _answer(stage: Stage, one: Array) -> str:

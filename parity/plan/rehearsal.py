@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from compile.config import ModelFile, TargetFile, TaskConfig
-from parity import measure, statistics
+from parity import detection, measure, statistics
 from parity.kinds import codes
 from parity.limit import Against, Limit, Metric
 from parity.policy import Route
@@ -61,11 +61,12 @@ class Rehearsals:
 
     def __init__(self, config: ModelFile, columns: Mapping[str, Array], route: Route | None, flips: float) -> None:
         self._config, self._route, self._flips = config, route, flips
-        self._suite = None if config.task.kind == "detection" else _suite(config, columns, route)
+        bare = config.task.kind == "detection" and "labels" not in columns
+        self._suite = None if bare else _suite(config, columns, route)
         self._kept: dict[Limit, Rehearsed | None] = {}
 
     def of(self, limit: Limit, against: Sequence[Against], target: TargetFile) -> Rehearsed | None:
-        """One limit; None where this task's answers cannot be made up (boxes), or where it gives no measurement."""
+        """One limit; None where answers cannot be made up (boxes without labels), or where it gives no measurement."""
         if limit not in self._kept:
             self._kept[limit] = None if self._suite is None else self._tried(self._suite, limit, target)
         found = self._kept[limit]
@@ -142,6 +143,14 @@ def _needed(chance: Callable[[int], float], here: float, suite: _Suite) -> int |
     return None if units > MOST_TIMES * suite.units else round(units * len(suite) / suite.units)
 
 
+def _boxes(labels: Array, sure: Array, right: Flags) -> Array:
+    """The labelled objects, found so surely; in rows that are not right each is taken for one of another class."""
+    found = detection.labelled(labels)
+    found[..., detection.SCORE] *= sure
+    found[..., detection.CLASS] += ~right[:, None]
+    return found
+
+
 class _Suite:
     """The suite's own labels and groups, with answers of two sides made up on them."""
 
@@ -202,7 +211,11 @@ class _Suite:
                 near = random.integers(0, self.count, (self.count, 10))
                 return near, near
             case "sequence" if labels is not None:
-                return labels, labels
+                read = labels[np.where(right, np.arange(self.count), random.permutation(self.count))]
+                return read, read
+            case "detection" if labels is not None:
+                sure = random.uniform(self.task.threshold, 1, labels.shape[:2])
+                return _boxes(labels, sure, right), _boxes(labels, sure + moved[:, None], right ^ flipped)
             case "regression" if labels is not None:
                 numbers = labels.reshape(self.count, -1).astype(np.float64)
                 guessed = numbers + 0.1 * numbers.std() * random.standard_normal(numbers.shape)

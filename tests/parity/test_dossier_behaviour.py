@@ -197,6 +197,24 @@ def test_answers_of_every_shape_can_be_compared_and_said(
     assert all(len(flip.reference) < 400 for flip in found.flips)
 
 
+def test_boxes_are_said_by_class_score_and_place() -> None:
+    boxes = np.zeros((40, 8, 6))
+    boxes[:, :2] = [(0, 0, 8, 8, 0.7, 1), (8, 0, 16.5, 8, 0.9, 2)]
+    fewer = boxes.copy()
+    fewer[3], fewer[5, 0, 4] = 0, 0.2
+    many = boxes.copy()
+    many[4] = boxes[4, 0]
+    found, _ = words_of("detection", boxes, fewer)
+    both = "class 2 (0.90) at 8, 0, 16.5, 8; class 1 (0.70) at 0, 0, 8, 8"
+    assert {(one.reference, one.candidate) for one in found.confusion} == {
+        (both, "nothing"),
+        (both, both.split("; ")[0]),
+    }
+    found, _ = words_of("detection", boxes, many)
+    assert found.flips[0].candidate.count("class 1") == 6
+    assert found.flips[0].candidate.endswith(" …")
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [

@@ -211,3 +211,18 @@ def test_slices_of_groups_are_decided_by_their_groups() -> None:
     assert one.chance >= two.chance > 0.9
     assert (mixed.chance, mixed.most) == (0.0, None)
     assert outlook.of_grouped_slices(WORST, [many], 0.2) == 0.0
+
+
+def test_of_a_detector_is_foreseen_whether_a_copy_and_rounding_pass() -> None:
+    boxes = np.tile(np.array([0.0, 0, 10, 10, 0]), (1_000, 1, 1))
+    boxes[::2, 0, 4] = 1
+    wide, narrow = (Limit(metric="mean_average_precision", margin=margin, why=WHY) for margin in (0.05, 0.001))
+    passes, unproven = (rehearsed(one, {"labels": boxes}, 0.005, "detection") for one in (wide, narrow))
+    assert (passes.copy, passes.chance, passes.rounded) == (True, 1, True)
+    assert not unproven.copy
+
+
+def test_a_relative_margin_on_errors_is_tried_on_a_reader_that_errs() -> None:
+    read = np.random.default_rng(0).integers(0, 9, (2_000, 5))
+    limit = Limit(metric="word_errors", relative_margin=0.1, why=WHY)
+    assert rehearsed(limit, {"labels": read}, 0.0, "sequence").chance == 1

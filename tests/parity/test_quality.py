@@ -14,13 +14,15 @@ from sklearn.neighbors import NearestNeighbors
 
 from compile.config import TaskConfig
 from compile.errors import ConfigError
-from parity import detection, neighbours, quality
+from parity import detection, measure, neighbours, quality
 from parity.answers import agree
+from parity.bounds import bounds
 from parity.kinds import codes
 from parity.limit import KINDS, Limit
 from parity.neighbours import gallery_of
 from parity.resampling import Counts, Figure, Sums, Weighted, summed
 from parity.rows import Rows, of_answers, of_scores
+from parity.verdict import Measured, Status, decide
 
 N = 400
 RNG = np.random.default_rng(7)
@@ -217,6 +219,49 @@ def test_average_precision_is_scikit_learns_where_every_object_is_found() -> Non
     hit = np.concatenate([shift[:, 0] == 0, np.zeros(n, bool)])
     ranked = average_precision_score(hit, np.concatenate([scores[:, 0], scores[:, 1]]))
     assert found == pytest.approx(ranked * hit.sum() / n)  # scikit-learn knows only of the objects that were found
+
+
+def seen(labels: np.ndarray, spare: int = 0) -> np.ndarray:
+    """A detector that finds every object at a score of 0.6, with room for other boxes."""
+    found = np.pad(detection.labelled(labels), ((0, 0), (0, spare), (0, 0)))
+    found[..., detection.SCORE] *= 0.6
+    return found
+
+
+@pytest.mark.parametrize("weights", [(1, 1, 1), (30, 10, 1)])
+@pytest.mark.parametrize("k", [1, 3, 40])
+def test_no_few_rows_cost_a_detector_more_than_the_worst(weights: tuple[int, ...], k: int) -> None:
+    """What missed objects and false boxes before all others cost, all in one class or spread; and it is not far from that."""
+    n, fullest = 400, 4
+    random = np.random.default_rng(k)
+    labels = np.tile(np.array([0.0, 0, 10, 10, -1]), (n, fullest, 1))
+    there = np.arange(fullest) < random.integers(1, fullest + 1, n)[:, None]
+    kinds = random.choice(3, (n, fullest), p=np.array(weights) / sum(weights))
+    labels[..., 4] = np.where(there, kinds, -1)
+    good = seen(labels)
+    worst = detection.worst_loss(labels, (good, good), 0.5, k / n)
+    losses = []
+    for false in (0, 1, 2, None):
+        bad = good.copy()
+        bad[:k, :, 0], bad[:k, :, 2], bad[:k, :, detection.SCORE] = 90, 99, 0.9
+        bad[:k, :, detection.CLASS] = random.integers(0, 3, (k, fullest)) if false is None else false
+        values = [float(detection.mean_average_precision(labels, one)(np.ones((1, n)))[0]) for one in (good, bad)]
+        losses.append(values[0] - values[1])
+    assert worst * k / n / 3 <= max(losses) <= worst * k / n
+    assert worst >= detection.worst_loss(labels, (good, good), 0.5, 2 * k / n), (
+        "a share of rows costs less where more differ"
+    )
+
+
+def test_a_copy_of_a_detector_passes_where_there_are_rows_enough() -> None:
+    for n, status in ((300, Status.INCONCLUSIVE), (3_000, Status.PASS)):
+        labels = np.tile(np.array([0.0, 0, 10, 10, 1]), (n, 1, 1))
+        labels[::2, :, 4] = 0
+        same = rows("detection", seen(labels), seen(labels), labels)
+        found = quality.mean_average_precision(same, limit("mean_average_precision"))
+        figure = measure.contrast(found, limit("mean_average_precision"))
+        interval = bounds(figure, found.differs, found.worst, None, 0.95).interval
+        assert decide(Measured(0, interval.low, interval.high, n), "at_least", -0.02) is status
 
 
 def test_every_metric_that_is_listed_has_its_function() -> None:
