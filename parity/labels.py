@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 
 from compile.config import ModelFile
 from compile.errors import ConfigError
+from parity.answers import correct, whole_rows
 from parity.kinds import distinct
 from parity.rows import Rows
 
 Array = NDArray[Any]
 LEAST_ROWS = 30
+SEED = 20_261_127
+OTHERS = 5
 SURE = 3.0
 """Standard deviations above what shuffled labels give; chance alone passes once in 740."""
 
@@ -35,24 +38,66 @@ def refuse_strange(config: ModelFile, labels: Array | None) -> None:
 
 
 def refuse_shuffled(rows: Rows) -> None:
-    """ConfigError where the source answers as the labels say no more often than it would by chance."""
-    decisions = decided(rows)
-    if decisions is None:
+    """ConfigError where the source's answers fit the labels no better than chance: such a suite can lose nothing."""
+    if rows.labels is None or len(rows) < LEAST_ROWS:
         return
-    met, by_chance, deviation = met_by_chance(*decisions)
-    if deviation > 0 and met < by_chance + SURE * deviation:
-        n = len(decisions[0])
+    decisions = decided(rows)
+    told = _met_no_more_often(*decisions) if decisions is not None else _fits_no_better(rows, rows.labels)
+    if told:
         raise ConfigError(
-            f"labels: the source answers {met:,} of {n:,} rows as they say; shuffled labels would give {by_chance:,.0f} "
-            f"(± {deviation:.0f}), so these say nothing about it. Look at their order, at what 1 means, at "
+            f"labels: {told}, so these say nothing about it. Look at their order, at what 1 means, at "
             "`task.threshold`, or leave them out"
         )
 
 
+def _met_no_more_often(decisions: Array, labels: Array) -> str | None:
+    """What shows that plain decisions meet the labels no more often than shuffled ones; None where they do."""
+    met, by_chance, deviation = met_by_chance(decisions, labels)
+    if deviation == 0 or met >= by_chance + SURE * deviation:
+        return None
+    return (
+        f"the source answers {met:,} of {len(labels):,} rows as they say; shuffled labels would give {by_chance:,.0f} "
+        f"(± {deviation:.0f})"
+    )
+
+
+def _fits_no_better(rows: Rows, labels: Array) -> str | None:
+    """The same of answers of any kind: they should fit the label of their own row better than those of others."""
+    own, others = fit(rows, labels), [fit(rows, labels[of]) for of in others_of(len(rows))]
+    better, worse = (np.mean([compared(own, other) for other in others], axis=0) for compared in (np.greater, np.less))
+    ahead = better - worse
+    if not ahead.any() or ahead.sum() > SURE * math.sqrt(float(ahead @ ahead)):
+        return None
+    return (
+        f"the source's answers fit the label of their row better than another row's in {better.sum():,.0f} of {len(rows):,} "
+        f"rows, and worse in {worse.sum():,.0f}"
+    )
+
+
+def fit(rows: Rows, labels: Array) -> NDArray[np.float64]:
+    """By row, how well the reference's answer fits a label: of numbers less their distance, of others whether it is right."""
+    if rows.task.kind == "regression":
+        apart = np.subtract(rows.reference, labels.reshape(rows.reference.shape), dtype=float)
+        return np.asarray(-np.linalg.norm(apart, axis=1))
+    found = (
+        whole_rows(labels[rows.reference[:, 0]] == labels) if rows.near else correct(rows.task, rows.reference, labels)
+    )
+    return np.zeros(len(rows)) if found is None else found.astype(float)
+
+
+def others_of(rows: int) -> list[NDArray[np.int64]]:
+    """For each row another one, each once, by a fixed seed; several times over."""
+    order = np.random.default_rng(SEED).permutation(rows)
+    found = np.empty((OTHERS, rows), np.int64)
+    for away in range(OTHERS):
+        found[away, order] = np.roll(order, away + 1)
+    return list(found)
+
+
 def decided(rows: Rows) -> tuple[Array, Array] | None:
-    """The source's decisions and the labels as such; None where rows are few or a decision is no plain value."""
+    """The source's decisions and the labels as such; None where a decision is no plain value."""
     labels = rows.labels
-    if labels is None or len(rows) < LEAST_ROWS or labels.size != len(rows) or rows.reference.size != len(rows):
+    if labels is None or labels.size != len(rows) or rows.reference.size != len(rows):
         return None
     match rows.task.kind:
         case "binary_score":
