@@ -494,7 +494,7 @@ def _publish(
         return _ended(line, outcomes, code, as_json, dossier=dossier)
     location = _location(line.project, registry)
     release = fit_release(line, outcomes) or assemble(line, outcomes)
-    version = published(location, release) if trusting else None
+    version = published(location, release, dossier) if trusting else None
     done = Published(version) if version is not None else put(location, release, dossier=dossier, repair=repair)
     return _ended(line, outcomes, code, as_json, published=done, location=location, dossier=dossier)
 

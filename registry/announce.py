@@ -87,12 +87,13 @@ def _closing(ending: Ending) -> list[str]:
     embedded = ending.location is not None and ending.location.folder == ending.line.project.embedded_registry
     there = "" if embedded else f" --registry {ending.location}"
     first = "published" if done.created else "repaired" if done.repaired else "already published"
+    first += ", now with its self-test" if done.renewed else ""
     targets = [o.name for o in ending.outcomes if o.status in ("PASS", "DEFERRED")]
     edge = next((target for target in targets if target.startswith("edge")), targets[0])
     return [
         *(f"left out: {o.name}, {o.status}, not required: {o.use.why}" for o in _left_out(ending)),
         "",
-        *([] if worked or done.created or done.repaired else [IDLE]),
+        *([] if worked or done.created or done.repaired or done.renewed else [IDLE]),
         f"{first}: {name} version {version}, sha256:{done.version.digest}, in {ending.location}",
         "",
         "next:",

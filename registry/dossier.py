@@ -26,6 +26,8 @@ from registry.release import Release, assemble, why_not
 from registry.stores import open_registry
 
 EVIDENCE = "evidence"
+UNREAD = (LockstepError, OSError, ValueError, KeyError, TypeError)
+"""What reading a dossier may raise that is not there, or of no known form."""
 
 
 def dossier(line: Line, outcomes: Sequence[Outcome], location: Location) -> Path:
@@ -60,15 +62,34 @@ def last_release(model: str, location: Location, digest: str | None) -> Before:
 
 def _read(registry: Registry, version: Version) -> Before:
     name = f"version {version.number}"
-    beside = replace(version, source=f"{version.source.rpartition('/')[0]}/{EVIDENCE}")
-    with tempfile.TemporaryDirectory() as scratch:
-        copy = Path(scratch) / FACTS
-        try:
-            registry.fetch(beside, FACTS, copy)
-            text = copy.read_text()
-            schema = json.loads(text)["schema"]
-        except (LockstepError, OSError, ValueError, KeyError, TypeError):
-            return Before(name, None, "no dossier lies beside it, so nothing is compared.")
+    try:
+        text = beside(registry, version)
+        schema = json.loads(text)["schema"]
+    except UNREAD:
+        return Before(name, None, "no dossier lies beside it, so nothing is compared.")
     if schema != SCHEMA:
         return Before(name, None, f"its dossier is of schema {schema}, which this lockstep does not compare.")
     return Before(name, text)
+
+
+def beside(registry: Registry, version: Version) -> str:
+    """The facts of the dossier that a version was published with, or one of the errors that `UNREAD` lists."""
+    place = replace(version, source=f"{version.source.rpartition('/')[0]}/{EVIDENCE}")
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch) / FACTS
+        registry.fetch(place, FACTS, copy)
+        return copy.read_text()
+
+
+def tells_more(registry: Registry, version: Version, folder: Path) -> bool:
+    """Whether the dossier in `folder` has a self-test that the one beside this version lacks."""
+    try:
+        there = tested(beside(registry, version))
+    except UNREAD:
+        there = set()
+    return bool(tested((folder / FACTS).read_text()) - there)
+
+
+def tested(facts: str) -> set[str]:
+    """The targets on whose artifacts the gate was tested."""
+    return {target["name"] for target in json.loads(facts)["targets"] if target["selftest"]["missing"] is None}

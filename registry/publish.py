@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from compile.errors import LockstepError, ToolchainError
 from registry import manifest, stored, tracking
+from registry.dossier import tells_more
 from registry.embedded import EXPERIMENT_PREFIX, Embedded, is_unmade
 from registry.location import DATABASE, Location
 from registry.manifest import Entry
@@ -35,15 +36,17 @@ PLACE = "release"
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The version that holds a release, and whether this call created it or put its bytes back."""
+    """The version that holds a release, and whether this call created it, put its bytes back, or its dossier."""
 
     version: Version
     created: bool = False
     repaired: bool = False
+    renewed: bool = False
 
 
-def published(location: Location, release: Release) -> Version | None:
-    """The version of this release if it is there; its files are hashed again where they lie on this machine.
+def published(location: Location, release: Release, dossier: Path | None = None) -> Version | None:
+    """The version of this release if it is there and its dossier tells no less than this one; its files are hashed again
+    where they lie on this machine.
 
     On a server this is one read, of the version alone: `publish` reads every file back. Raises IntegrityError where a
     published file is not what was published.
@@ -52,48 +55,72 @@ def published(location: Location, release: Release) -> Version | None:
     found = stored.find(registry, release.name, release.digest)
     if found is not None and isinstance(registry, Embedded):
         stored.check(registry, found)
-    return found
+    less = found is not None and dossier is not None and tells_more(registry, found, dossier)
+    return None if less else found
 
 
 def publish(location: Location, release: Release, *, dossier: Path | None = None, repair: bool = False) -> Published:
-    """Make sure the registry holds this release, whole, with its `dossier` beside it; gives its version."""
+    """Make sure the registry holds this release, whole, with its `dossier` beside it; gives its version.
+
+    The dossier of a version that is there stays, unless this one has a self-test that it lacks.
+    """
     with _one_at_a_time(location):
         registry = open_registry(location)
         found = stored.find(registry, release.name, release.digest)
         if found is not None:
             try:
                 stored.check(registry, found)
-                return Published(found)
             except LockstepError:  # a changed file, or one that a server no longer has
                 if not repair:
                     raise
+            else:
+                if dossier is not None and tells_more(registry, found, dossier):
+                    return _renew(location, release, dossier, found)
+                return Published(found)
         return _commit(location, registry, release, dossier, found)
+
+
+def _renew(location: Location, release: Release, dossier: Path, found: Version) -> Published:
+    """Log the dossier again to the run of a version that is whole."""
+    with _refusals(location), redirect_stdout(sys.stderr):
+        client = _client(location)
+        tracking.record(client, _run_for(client, location, release)[0], dossier)
+    return Published(found, renewed=True)
 
 
 def _commit(
     location: Location, registry: Registry, release: Release, dossier: Path | None, found: Version | None
 ) -> Published:
-    from mlflow.exceptions import MlflowException
-
-    try:
+    with (
+        _refusals(location),
+        redirect_stdout(sys.stderr),
+    ):  # MLflow greets on stdout, which is ours for one JSON document
         client = _client(location)
-        with redirect_stdout(sys.stderr):  # MLflow greets on stdout, which is ours for one JSON document
-            run_id, source = _run_for(client, location, release)
-            _upload(client, registry, run_id, source, release)
-            if dossier is not None:
-                tracking.record(client, run_id, dossier)
-            if found is None:
-                _create(client, release, run_id, source)
-    except MlflowException as error:
-        raise ToolchainError(f"the registry at {location} refused: {error}") from error
-    except OSError as error:
-        raise ToolchainError(f"the registry at {location} could not be written: {error}") from error
+        run_id, source = _run_for(client, location, release)
+        _upload(client, registry, run_id, source, release)
+        if dossier is not None:
+            tracking.record(client, run_id, dossier)
+        if found is None:
+            _create(client, release, run_id, source)
     version = stored.find(registry, release.name, release.digest)
     if version is None:
         raise ToolchainError(f"the registry at {location} accepted the release and does not list it; publish again")
     if found is not None:
         stored.check(registry, version)
     return Published(version, created=found is None, repaired=found is not None)
+
+
+@contextmanager
+def _refusals(location: Location) -> Iterator[None]:
+    """What MLflow raises as ToolchainError."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        raise ToolchainError(f"the registry at {location} refused: {error}") from error
+    except OSError as error:
+        raise ToolchainError(f"the registry at {location} could not be written: {error}") from error
 
 
 def _create(client: MlflowClient, release: Release, run_id: str, source: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from parity.dossier.document import Dossier, parse
 from registry import dossier as dossiers
 from registry.location import Location
 from tests.conftest import json_of, run_in
+from tests.parity.test_dossier_project import TESTED, lay
 
 EDGE = "edge-x86-openvino-fp32"
 
@@ -92,6 +94,24 @@ def test_publishing_again_leaves_one_point_a_metric_and_one_table(project: Path)
     assert len(client.get_metric_history(run.info.run_id, f"{EDGE}/agreement")) == 1
     assert {path: path.read_bytes() for path in before} == before
     assert sorted((project / ".lockstep" / "registry" / "artifacts").rglob("dossier/*")) == files
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_self_test_after_publishing_is_logged_beside_the_release_and_nothing_else_is(project: Path) -> None:
+    lay(project, "selftest", TESTED)
+    done = run_in(project, "artifacts", "tiny")
+    assert "already published, now with its self-test: tiny version 1" in done.stdout
+    run, client = run_of(project), client_of(project)
+    there = [Path(client.download_artifacts(run.info.run_id, f"{at}/dossier.json")) for at in ("dossier", "evidence")]
+    for path in there:
+        target = parse(path.read_text()).target(EDGE)
+        assert target is not None
+        assert (target.selftest.caught, target.selftest.must_catch) == (1, 2)
+    assert len(client.get_metric_history(run.info.run_id, f"{EDGE}/agreement")) == 1
+    told = [path.read_bytes() for path in there]
+    shutil.rmtree(project / "out" / "tiny" / "targets" / EDGE / "selftest")
+    assert "self-test" not in run_in(project, "artifacts", "tiny").stdout
+    assert [path.read_bytes() for path in there] == told, "a dossier that tells less replaces none"
 
 
 def test_a_second_release_says_what_changed_since_the_first(project: Path) -> None:
