@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from compile.errors import ToolchainError
 from parity.explain import exchange, postprocessing, preprocessing, several
+from parity.explain.altered import altered
 from parity.explain.case import Case
 from parity.explain.hypotheses import EMULATED, REPRODUCED, Array, Bench, Hypothesis, Trial, distance, tried
 from parity.explain.integers import floated
@@ -177,7 +178,13 @@ def exchanged(case: Case) -> Cause | None:
     """The weights or the ranges, where putting the right ones into the candidate's own graph mends it."""
     assert case.found is not None
     try:
-        found = exchange.narrow(case) or exchange.weights(case) or exchange.ranges(case) or quantizers(case)
+        found = (
+            exchange.narrow(case)
+            or exchange.weights(case)
+            or exchange.ranges(case)
+            or quantizers(case)
+            or altered(case)
+        )
     except ToolchainError:  # the candidate's graph cannot be run here: other experiments must speak
         return None
     return None if found is None else _exchange(found)

@@ -11,6 +11,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from compile.errors import ToolchainError
+from parity.explain import altered
+from parity.explain.altered import touched
 from parity.explain.case import Case
 from parity.explain.cause import Cause
 from parity.explain.exchange import said
@@ -79,7 +81,8 @@ def by_constants(at: Places, case: Case, broken: Standing) -> Cause | None:
         return None
     if not list(at.found.glob("*.xml")) or not list(at.fresh.glob("*.xml")):
         return None
-    other = ir_gaps(ir_constants(at.fresh), ir_constants(at.found), _owners(case.fresh))
+    ours, theirs, owners = ir_constants(at.fresh), ir_constants(at.found), _owners(case.fresh)
+    other = ir_gaps(ours, theirs, owners)
     weights = [gap for gap, many in other if many]
     if weights:
         sentence = f"{said(weights, len(other))}; the artifact built afresh from the source answers as it should"
@@ -90,6 +93,11 @@ def by_constants(at: Places, case: Case, broken: Standing) -> Cause | None:
         named = ", ".join(dict.fromkeys(f"`{gap.module}`" for gap in ranges[:4]))
         sentence = f"{len(ranges)} constants of quantizers are not those that the calibration data gives ({named})"
         return Cause("quantization", sentence, "calibrate again and rebuild", modules=[g.module for g in ranges])
+    if changed := touched(ours, theirs):
+        counts = {name: (owners.get(name, name), count, theirs[name].size) for name, count in changed.items()}
+        sentence = f"{altered.said(counts)}; the artifact built afresh answers as it should"
+        modules = list(dict.fromkeys(module for module, _, _ in counts.values()))
+        return Cause("stale or wrong weights", sentence, "build it again from the source's weights", modules=modules)
     return None
 
 

@@ -12,6 +12,8 @@ import pytest
 from onnx import helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 
+from parity.explain.altered import touched
+from parity.explain.ir import ir_constants
 from tests.conftest import run_in
 from tests.parity import planted
 from tests.parity.planted import artifact, explained
@@ -106,6 +108,45 @@ def test_one_layers_weight_scale_doubled_in_openvinos_ir_is_found_there_too(root
     found = explained(root, "picture", "edge-x86-openvino")
     assert found["cause"] == "stale or wrong weights"
     assert "`second` are 2 times" in found["sentence"]
+
+
+def flip(graph: onnx.ModelProto, name: str, place: int) -> None:
+    """One bit of one stored number."""
+    tensor = next(t for t in graph.graph.initializer if t.name == name)
+    numbers = numpy_helper.to_array(tensor).copy()
+    bits = numbers.view(np.uint32 if numbers.dtype == np.float32 else np.uint8)
+    bits.flat[place] ^= 1 << (27 if numbers.dtype == np.float32 else 6)
+    tensor.CopyFrom(numpy_helper.from_array(numbers, name))
+
+
+@pytest.mark.parametrize(
+    ("model", "target", "module", "op"), [("picture", INT8, "head", "Gemm"), ("text", FLOAT, "blocks.1.up", "MatMul")]
+)
+def test_one_bit_of_one_weight_is_found_and_counted(root: Path, model: str, target: str, module: str, op: str) -> None:
+    def touch(graph: onnx.ModelProto) -> None:
+        layer = node_of(graph, module, op)
+        decoded = next((n for n in graph.graph.node if n.output[0] == layer.input[1]), None)
+        flip(graph, layer.input[1] if decoded is None else decoded.input[0], 11)
+
+    change(root, model, target, touch)
+    found = explained(root, model, target)
+    assert found["cause"] == "stale or wrong weights"
+    assert found["step"] == "artifact as found"
+    assert f"in `{module}`" in found["sentence"]
+    assert "1 of " in found["sentence"]
+    assert "100% of the error is gone" in found["sentence"]
+
+
+def test_one_byte_of_openvinos_ir_is_found_and_counted(root: Path) -> None:
+    folder = artifact(root, "picture", "edge-x86-openvino")
+    content = bytearray((folder / "model.bin").read_bytes())
+    whole = ir_constants(folder)
+    name = max((n for n, array in whole.items() if array.dtype == np.int8), key=lambda n: whole[n].size)
+    content[content.index(whole[name].tobytes()) + 5] ^= 0x40
+    (folder / "model.bin").write_bytes(content)
+    found = explained(root, "picture", "edge-x86-openvino")
+    assert found["cause"] == "stale or wrong weights"
+    assert f"1 of {whole[name].size:,} in `head`" in found["sentence"]
 
 
 def test_last_months_weights_in_the_artifact_are_stale_weights(root: Path) -> None:
@@ -304,3 +345,14 @@ def test_what_is_explained_is_not_built_over_and_not_explained_twice(root: Path)
     assert "explain" not in again.stderr
     assert first.stdout == again.stdout
     assert path.read_bytes() == changed
+
+
+def test_another_recipe_is_no_change_made_afterwards() -> None:
+    """Where most tensors are others, nothing is said of the few that differ by little."""
+    rng = np.random.default_rng(0)
+    ours = {name: rng.integers(-9, 9, 50).astype(np.float32) for name in "abcde"}
+    one = ours | {"a": ours["a"] + (np.arange(50) == 3)}
+    assert touched(ours, one) == {"a": 1}
+    assert touched(ours, ours) == {}
+    assert touched(ours, {name: array * 1.01 if name in "abc" else array for name, array in ours.items()}) == {}
+    assert touched(ours, one | {"b": ours["b"][:40]}) == {}
