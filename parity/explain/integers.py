@@ -1,9 +1,9 @@
 """A graph whose layers multiply integers, written as the float layers that they stand for.
 
-In: an ONNX graph. Out: a graph that answers as it does up to float32's rounding, in which ConvInteger, MatMulInteger and
-ONNX Runtime's dynamic operators are Conv, MatMul and LSTM behind a DequantizeLinear, so that their weights can be compared
-and exchanged. The rule: an operator whose scales the graph does not store stays as it is. An LSTM's own rounding of what
-it reads is left out.
+In: an ONNX graph. Out: a graph that answers as it does up to float32's rounding, in which ConvInteger, MatMulInteger,
+ONNX Runtime's dynamic operators and the QLinear ones are Conv, Gemm, MatMul and LSTM behind a DequantizeLinear, so that
+their weights can be compared and exchanged. The rule: an operator whose scales the graph does not store stays as it is. An
+LSTM's own rounding of what it reads is left out.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from parity.explain import qlinear
 from parity.explain.points import readers
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def floated(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same network in float operators; the graph itself where it has no integer layers that could be read."""
     import onnx
 
-    wanted = {*FLOAT_TWINS, "DynamicQuantizeLSTM", "DynamicQuantizeMatMul"}
+    wanted = {*FLOAT_TWINS, *qlinear.FORMS, "DynamicQuantizeLSTM", "DynamicQuantizeMatMul"}
     if not any(node.op_type in wanted for node in model.graph.node):
         return model
     known = _Graph(model)
@@ -76,6 +77,8 @@ class _Graph:
             found = self._whole_product(node)
         elif node.op_type == "DynamicQuantizeLSTM":
             found = self._lstm(node)
+        elif node.op_type in qlinear.FORMS:
+            found = qlinear.rewritten(self, node, _plain(node.name))
         return [node] if found is None else found
 
     def _product(self, node: onnx.NodeProto) -> list[onnx.NodeProto] | None:
@@ -89,11 +92,11 @@ class _Graph:
         if scale is None:
             return None
         name, axis = node.output[0], CHANNEL[node.op_type]
-        decoded = self._decoded(node, 1, scale, self._zero(node, 3), axis)
+        decoded = self.decoded(node, 1, scale, self._zero(node, 3), axis)
         if decoded is None:
             return None
         shape = [-1, *[1] * (weights.ndim - 2)] if axis == 0 and scale.size > 1 else [-1] if scale.size > 1 else []
-        step = self._store(f"{name}__step", scale.reshape(shape))
+        step = self.store(f"{name}__step", scale.reshape(shape))
         twin = helper.make_node(
             FLOAT_TWINS[node.op_type], [f"{name}__x", decoded.output[0]], [f"{name}__float"], _plain(node.name)
         )
@@ -141,7 +144,7 @@ class _Graph:
         from onnx import helper
 
         scale, name = self.stored.get(node.input[2]), node.output[0]
-        decoded = None if scale is None else self._decoded(node, 1, scale.ravel(), self._zero(node, 3), 1)
+        decoded = None if scale is None else self.decoded(node, 1, scale.ravel(), self._zero(node, 3), 1)
         if decoded is None:
             return None
         bias = node.input[4] if len(node.input) > 4 else ""
@@ -165,11 +168,11 @@ class _Graph:
             if scale is None or weights is None:
                 return None
             of_gates = scale.ndim == 2 and len(scale) == 1  # one for each row of the only direction
-            decoded = self._decoded(node, slot, scale.ravel(), self._zero(node, place + 1), 2 if of_gates else 0)
+            decoded = self.decoded(node, slot, scale.ravel(), self._zero(node, place + 1), 2 if of_gates else 0)
             if decoded is None:
                 return None
             inputs[slot] = decoded.output[0]
-            decoded.input[0] = self._store(f"{decoded.output[0]}__turned", weights.transpose(0, 2, 1))
+            decoded.input[0] = self.store(f"{decoded.output[0]}__turned", weights.transpose(0, 2, 1))
             for attribute in decoded.attribute:
                 attribute.i = (0, 2, 1)[attribute.i]
             decoders.append(decoded)
@@ -177,7 +180,7 @@ class _Graph:
         twin.attribute.extend(node.attribute)
         return [*decoders, twin]
 
-    def _decoded(
+    def decoded(
         self, node: onnx.NodeProto, slot: int, scale: NDArray[Any], zero: NDArray[Any] | None, axis: int
     ) -> onnx.NodeProto | None:
         """The weights in float; None where they are not stored, or have scales that no axis of theirs has as many of."""
@@ -190,7 +193,7 @@ class _Graph:
         name = f"{node.output[0]}__{slot}"
         offset = np.zeros(scale.shape, weights.dtype) if zero is None else np.broadcast_to(zero.ravel(), scale.shape)
         ends = [
-            self._store(f"{name}__{what}", array if many else array.reshape(()))
+            self.store(f"{name}__{what}", array if many else array.reshape(()))
             for what, array in (("scale", scale), ("zero", offset))
         ]
         decoder = helper.make_node("DequantizeLinear", [node.input[slot], *ends], [f"{name}__decoded"])
@@ -202,7 +205,7 @@ class _Graph:
     def _zero(self, node: onnx.NodeProto, slot: int) -> NDArray[Any] | None:
         return self.stored.get(node.input[slot]) if len(node.input) > slot else None
 
-    def _store(self, name: str, array: NDArray[Any]) -> str:
+    def store(self, name: str, array: NDArray[Any]) -> str:
         from onnx import numpy_helper
 
         self.added.append(numpy_helper.from_array(np.array(array), name))
