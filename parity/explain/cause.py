@@ -86,7 +86,7 @@ def find(
     if rung.name == "artifact as found" and case.found is not None:
         case = replace(case, found=floated(case.found))
         if (cause := exchanged(case)) is not None:
-            return _and_beneath(case, rung, cause, changed)
+            return _permuted(case, rung, cause) or _and_beneath(case, rung, cause, changed)
     if broken.laws:
         return Cause("unexplained", f"{rung.name}: {'; '.join(broken.laws[:3])}")
     narrow = sorted(set(effective) & NARROW)
@@ -96,6 +96,18 @@ def find(
     bench = case.bench(case.sound_before(rung.name), case.answers_in(rung.outputs))
     trials = trials_of(case, bench, [standing.rung for standing in standings])
     return _mistaken(case, rung, bench, trials, changed) or by_structure(case, rung, changed, trials)
+
+
+def _permuted(case: Case, rung: Rung, cause: Cause) -> Cause | None:
+    """That one layer's wrong weights are the source's with the classes in another order: then the labels are the mistake."""
+    if cause.kind != "stale or wrong weights" or len(cause.modules) != 1 or case.found is None:
+        return None
+    bench = case.bench(case.sound_before(rung.name), case.answers_of(case.found))
+    trials = tried(bench, [one for tensor in bench.outputs for one in postprocessing.permuted(bench, tensor)])
+    if not trials or trials[0].score < EXACT:
+        return None
+    found = _reproduced("pre/post-processing", trials[0], trials)
+    return replace(found, sentence=f"{found.sentence}; it is in the file: `{cause.modules[0]}` holds them so")
 
 
 def _mistaken(case: Case, rung: Rung, bench: Bench, trials: Sequence[Trial], changed: Sequence[Change]) -> Cause | None:

@@ -31,7 +31,7 @@ def suspicions(bench: Bench, before: Mapping[str, Sequence[Array]]) -> Iterator[
     """Every mistake with the float outputs; `before`: per output what enters the activation that it ends in."""
     for tensor in bench.outputs:
         yield from _reordered(bench, tensor)
-        yield from _permuted(bench, tensor)
+        yield from permuted(bench, tensor)
         yield from _scaled(bench, tensor)
         yield from _activated(bench, tensor, before.get(tensor.name))
 
@@ -98,7 +98,7 @@ def _shifted(bench: Bench, tensor: Tensor, shift: int) -> list[Batch]:
     return _of(bench, tensor, np.split(rolled, sizes, axis=axis))
 
 
-def _permuted(bench: Bench, tensor: Tensor) -> Iterator[Hypothesis]:
+def permuted(bench: Bench, tensor: Tensor) -> Iterator[Hypothesis]:
     """The permutation of the last axis that fits best, by optimal assignment."""
     from scipy.optimize import linear_sum_assignment
 

@@ -33,7 +33,7 @@ class Change:
     kind: Found
     sentence: str
     shows_in: frozenset[str] = frozenset()
-    """Where a module that is gone shows instead: in those that read what it gave."""
+    """Where a module that is gone, or ends in another operator, shows instead: in those that read what it gives."""
 
     @property
     def modules(self) -> frozenset[str]:
@@ -90,7 +90,7 @@ def _operators(sound: onnx.ModelProto, candidate: onnx.ModelProto) -> list[Chang
         gained, lost = kinds - ours.get(module, Counter()), ours.get(module, Counter()) - kinds
         if gained and not any(kind.startswith("Random") for kind in gained):
             told = f"`{module}` is computed by {_listed(gained)}, in the source's graph by {_listed(lost) or 'nothing'}"
-            found.append(Change(module, _kind(gained, candidate), told))
+            found.append(Change(module, _kind(gained, candidate), told, _shown_by(module, gained, candidate)))
         elif lost and not set(lost) <= SILENT:
             told = f"`{module}` lacks {_listed(lost)}, which the source's graph has"
             found.append(Change(module, "export", told, _readers_of(module, sound)))
@@ -106,6 +106,20 @@ def _missing(sound: onnx.ModelProto, present: set[str]) -> list[Change]:
         for module in dict.fromkeys(gone)
         if module not in present
     ]
+
+
+def _shown_by(module: str, gained: Counter[str], candidate: onnx.ModelProto) -> frozenset[str]:
+    """The readers of a module where what it hands on comes from an operator that the source has not: no tensor of the source's
+    stands beside that, so that only they can show it."""
+    names, reading = named_modules(candidate), readers(candidate)
+    ends = {
+        node.op_type
+        for node in candidate.graph.node
+        if node.output and names[node.output[0]] == module
+        for one in reading.get(node.output[0], ())
+        if one.output and names[one.output[0]] != module
+    }
+    return _readers_of(module, candidate) if ends & gained.keys() else frozenset()
 
 
 def _readers_of(module: str, sound: onnx.ModelProto) -> frozenset[str]:

@@ -152,6 +152,24 @@ def test_an_operator_left_out_shows_in_who_reads_it() -> None:
     assert "net.last" in change.modules
 
 
+def test_a_module_that_ends_in_another_operator_shows_in_who_reads_it() -> None:
+    other = network()
+    next(n for n in other.graph.node if n.op_type == "Relu").op_type = "Abs"
+    [change] = changes(network(), other)
+    assert change.sentence == "`net.act` is computed by Abs, in the source's graph by Relu"
+    assert "net.last" in change.modules
+
+
+def test_classes_in_another_order_inside_the_last_layer_are_a_label_mistake(tmp_path: Path) -> None:
+    cause = found_for(tmp_path, network(WEIGHTS | {"v": WEIGHTS["v"][:, [1, 0, 2, 4, 3]]}))
+    assert cause.kind == "pre/post-processing"
+    assert "candidate [0, 1, 2, 3, 4] is source [1, 0, 2, 4, 3]" in cause.sentence
+    assert "`net.last` holds them so" in cause.sentence
+    (tmp_path / "other").mkdir()
+    hidden = network(WEIGHTS | {"w": WEIGHTS["w"][:, ::-1].copy()})
+    assert found_for(tmp_path / "other", hidden).kind == "stale or wrong weights"
+
+
 def test_weights_cut_off_to_bfloat16_are_the_sources_own_in_fewer_bits(tmp_path: Path) -> None:
     cut = {k: (a.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32).reshape(a.shape) for k, a in WEIGHTS.items()}
     cause = found_for(tmp_path, network(cut))
