@@ -82,15 +82,14 @@ def _whole_modules(
 def named_modules(model: onnx.ModelProto) -> dict[str, str]:
     """For every tensor the module that gave it; one without a module of its own counts to what it reads, else its node.
 
-    In a graph that knows no modules every multiplying node is one, under its own name: that is what `keep_float` takes.
+    A multiplying node of no module is one, under its own name: that is what `keep_float` takes.
     """
     from compile.coverage import layer_places
 
-    bare = not any(source_module(node) for node in model.graph.node)
     found: dict[str, str] = {}
     for node in model.graph.node:
         read = next((found[name] for name in node.input if name in found), None)
-        own = node.name if bare and layer_places(node) is not None else None
+        own = node.name if layer_places(node) is not None else None
         for name in node.output:
             found[name] = source_module(node) or own or read or node.name or node.op_type
     return found
