@@ -113,7 +113,7 @@ def _permuted(case: Case, rung: Rung, cause: Cause) -> Cause | None:
 def _mistaken(case: Case, rung: Rung, bench: Bench, trials: Sequence[Trial], changed: Sequence[Change]) -> Cause | None:
     """Mistakes around the model: one, one over wrong weights, or two at once."""
     best = trials[0] if trials else None
-    if best is not None and best.holds and not (changed and best.score < REPRODUCED):
+    if best is not None and best.holds and not (changed and best.score < REPRODUCED and best.enough == EMULATED):
         if best.remedy == PIN:
             return _reproduced("runtime precision", best, trials)
         return _and_more(case, rung, bench, best, trials)
@@ -207,8 +207,19 @@ def trials_of(case: Case, bench: Bench, rungs: Sequence[Rung]) -> list[Trial]:
     behind = postprocessing.suspicions(bench, _entering(case, bench))
     trials = tried(bench, [*preprocessing.suspicions(bench), *behind, *_narrower(case), *_as_rungs(case, rungs)])
     if max((trial.score for trial in trials), default=0.0) < EXACT:
-        trials += tried(bench, list(preprocessing.fitted_scale(bench)))
+        smooth = opened(case.exact, output_names(case.config.signature))
+        trials += tried(bench, list(preprocessing.fitted_scale(bench, smooth, _enough(case, bench))))
     return sorted(trials, key=lambda trial: -trial.score)
+
+
+def _enough(case: Case, bench: Bench) -> float:
+    """The share of the error that a fitted mistake must explain: what is left may be rounding, the sound graph's and another.
+
+    Of a graph of integers the last digit of a factor decides how everything behind it is rounded.
+    """
+    exact = case.answers_of(case.exact)
+    own, error = distance(replace(bench, found=exact), bench.sound), distance(bench, bench.sound)
+    return max(EMULATED, min(REPRODUCED, 1 - several.INDEPENDENT * own / error)) if error else REPRODUCED
 
 
 def _entering(case: Case, bench: Bench) -> dict[str, list[Array]]:

@@ -7,6 +7,7 @@ family follows from shapes and dtypes alone; nothing in it knows a model.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import combinations
 from typing import Any
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from compile.signature import Tensor
 from parity.explain.hypotheses import FIT, Bench, Hypothesis, distance, replaced
+from parity.explain.simulate import Infer
 
 Array = NDArray[Any]
 Change = Callable[[Array], Array]
@@ -197,11 +199,20 @@ def _forgotten(bench: Bench) -> Iterator[Hypothesis]:
         )
 
 
-def fitted_scale(bench: Bench) -> Iterator[Hypothesis]:
-    """For each float input, the factor and offset that explain the candidate best: any normalization on one side."""
+def fitted_scale(bench: Bench, smooth: Infer, enough: float) -> Iterator[Hypothesis]:
+    """For each float input, the factor and offset that explain the candidate best: any normalization on one side.
+
+    They are fitted with the sound graph, and with the float graph, `smooth`: among the steps of integers a search may find no
+    way down. `enough`: the share of the error that a mistake must explain which is known to a few digits only.
+    """
+    for infer in (bench.infer, smooth):
+        yield from _fitted(bench, infer, enough)
+
+
+def _fitted(bench: Bench, infer: Infer, enough: float) -> Iterator[Hypothesis]:
     from scipy.optimize import minimize
 
-    few, fewer = bench.few(FITTED_ROWS), bench.few(STARTED_ROWS)
+    few, fewer = (replace(bench.few(rows), infer=infer) for rows in (FITTED_ROWS, STARTED_ROWS))
     for tensor in bench.signature.data_inputs:
         if not tensor.dtype.startswith("float"):
             continue
@@ -224,6 +235,7 @@ def fitted_scale(bench: Bench) -> Iterator[Hypothesis]:
             f"the candidate sees `{tensor.name}` × {factor:.4g} {offset:+.4g} (normalization on one side alone)",
             f"normalize `{tensor.name}` on both sides alike",
             partial(_answers_to, bench, tensor.name, partial(_affine, factor, offset)),
+            enough,
         )
 
 

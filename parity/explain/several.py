@@ -20,6 +20,8 @@ from parity.explain.simulate import Batch
 
 WORTH = 1e-3
 """The share of an error that, left over, is not worth a second cause (30 dB below the first)."""
+INDEPENDENT = 2.0
+"""What two graphs of integers may be apart that compute the same, of the energy that rounding brings to each."""
 HALVED = 0.5
 SCREENED_ROWS = 32
 TAKEN = 3
@@ -44,7 +46,7 @@ def rest(case: Case, sound: Sequence[Batch], found: Sequence[Batch], before: flo
     if share <= WORTH or _in_floors(case, sound, found) <= case.scale.allowed:
         return Rest(share, matters=False)
     exact, fresh = case.answers_of(case.exact), case.answers_of(case.fresh)
-    return Rest(share, matters=left > distance(case.between(exact, fresh), exact))
+    return Rest(share, matters=left > INDEPENDENT * distance(case.between(exact, fresh), exact))
 
 
 def _in_floors(case: Case, sound: Sequence[Batch], found: Sequence[Batch]) -> float:
