@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from compile.config import TaskConfig
 from parity import estimate
 from parity.answers import agree, correct, nearest
-from parity.dossier.document import Confusion, Flip, Pair, Series, Shift, SliceFact
+from parity.dossier.pair import Confusion, Flip, Pair, Series, Shift, SliceFact
 from parity.dossier.sureness import Sureness, sureness
 from parity.rows import codes
 from parity.slices import Slice, cut_columns, slices

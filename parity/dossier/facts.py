@@ -21,7 +21,9 @@ from compile.errors import ConfigError
 from compile.project import Project
 from parity.dossier import FACTS, RELEASE_PAGE, behaviour, change, decision, inputs, reading, terms, words
 from parity.dossier.behaviour import Said, Stage
-from parity.dossier.document import Answer, Cause, Dossier, LimitFact, Pair, PolicyFact, SelfTest, Target, parse, write
+from parity.dossier.document import Answer, Dossier, LimitFact, PolicyFact, Target, parse, write
+from parity.dossier.evidence import Cause, SelfTest
+from parity.dossier.pair import Pair
 from parity.dossier.rows import Rows, Suite, rows_of
 from parity.dossier.sureness import streamed
 from parity.observed import read_observed

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from parity.dossier.document import FindingFact, LimitFact, SliceFact, Target
+from parity.dossier.document import FindingFact, LimitFact, Target
+from parity.dossier.pair import SliceFact
 
 UNKNOWN = "–"
 EXACT = ("float_error", "sqnr_db", "size_ratio")

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.dossier.document import Cell, Shown
+from parity.dossier.pair import Cell, Shown
 
 Array = NDArray[Any]
 WIDEST = 96

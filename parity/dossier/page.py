@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from parity.dossier import decision, figures, plots
-from parity.dossier.document import Dossier, Shown, Target
+from parity.dossier.document import Dossier, Target
+from parity.dossier.pair import Shown
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -9,7 +9,7 @@ import math
 
 from compile.config import TaskConfig, TaskKind
 from parity.dossier import figures
-from parity.dossier.document import Pair
+from parity.dossier.pair import Pair
 
 VERBS: dict[TaskKind, str] = {
     "classification": "change class",

@@ -14,7 +14,7 @@ from sklearn.metrics import confusion_matrix
 from compile.config import TaskConfig
 from parity.dossier import behaviour, figures, inputs, plots
 from parity.dossier.behaviour import MOST_FLIPS, Said, Stage
-from parity.dossier.document import Pair
+from parity.dossier.pair import Pair
 from parity.dossier.words import in_words
 
 NAMES = ("boot", "coat", "dress")

@@ -8,7 +8,8 @@ import pytest
 
 from compile.config import ModelFile, TargetFile
 from parity.dossier.change import Before, limits_changed
-from parity.dossier.document import Cause, Dossier, PolicyFact
+from parity.dossier.document import Dossier, PolicyFact
+from parity.dossier.evidence import Cause
 from parity.dossier.reading import used
 from parity.dossier.terms import judged_as
 from tests.parity.dossier_facts import LIMIT, POLICY, dossier, finding, pair, target

@@ -11,7 +11,8 @@ import pytest
 
 from compile.errors import FAILED, PASSED, TOOLCHAIN, UNDECIDED, ConfigError
 from parity.dossier import FACTS, SUPERSEDED, junit, page, summary
-from parity.dossier.document import Cause, Dossier, Rung, SecondCause, SelfTest, Tensor, Tolerance, parse, write
+from parity.dossier.document import Dossier, parse, write
+from parity.dossier.evidence import Cause, Rung, SecondCause, SelfTest, Tensor, Tolerance
 from parity.dossier.station import void
 from tests.parity.dossier_facts import HOSTILE, HUGE, dossier, finding, pair, target
 
