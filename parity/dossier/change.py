@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from compile import percent
 from parity.dossier import figures
 from parity.dossier.document import Change, Direction, Dossier, LimitChange, LimitFact, PolicyFact, Target, TargetChange
 from parity.dossier.terms import edits, limits_missing, target_term, terms_changed
@@ -114,7 +115,7 @@ def _columns(was: Sequence[str], now: Sequence[str]) -> list[str]:
 
 
 def _moved(right: tuple[float | None, float | None]) -> list[str]:
-    before, after = (figures.share(one) for one in right)
+    before, after = (percent.share(one) for one in right)
     if None in right or before == after:
         return []
     return [f"The source itself was right on {before} of the rows, now on {after}."]

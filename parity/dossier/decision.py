@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from compile import percent
 from compile.errors import PASSED, TOOLCHAIN, UNDECIDED
 from parity.dossier import figures
 from parity.dossier.document import Answer, FindingFact, Target
@@ -113,7 +114,7 @@ def _alike(target: Target) -> str:
     if pair is None:
         return f"Every limit against {target.baseline_used} holds."
     same = f"{pair.n - pair.differ:,} of {pair.n:,}" if pair.differ else f"All {pair.n:,}"
-    most = figures.at_most(pair.high)
+    most = percent.at_most(pair.high)
     return f"{same} answers are those of {pair.other} (at most {most} differ, 95 % confidence)."
 
 

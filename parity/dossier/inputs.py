@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compile import percent
 from parity.dossier.pair import Cell, Shown
 
 Array = NDArray[Any]
@@ -122,7 +123,7 @@ def _wave(name: str, frame: Array, around: Array | None) -> Shown:
     pieces = np.array_split(line / (loudest or 1.0), min(POINTS, len(line)))
     wave = tuple((round(float(p.min()), 3), round(float(p.max()), 3)) for p in pieces)
     peak = float(np.abs(frame.astype(np.float64)).max())
-    level = f"{peak / FULL_SCALE:.1%} of full scale" if frame.dtype == np.int16 else f"{peak:.3g}"
+    level = f"{percent.share(peak / FULL_SCALE, 1)} of full scale" if frame.dtype == np.int16 else f"{peak:.3g}"
     return Shown(kind="wave", name=name, note=f"{len(frame)} samples, peak {level}", wave=wave, marked=(0.0, 1.0))
 
 

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from compile import percent
 from parity.dossier import decision, figures, plots
 from parity.dossier.document import Dossier, Target
 from parity.dossier.pair import Shown
@@ -44,7 +45,7 @@ def _environment() -> Environment:
     made = Environment(loader=folder, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     made.filters |= {
         "prose": prose,
-        "share": figures.share,
+        "share": percent.share,
         "number": figures.number,
         "sized": figures.sized,
         "seconds": figures.seconds,
@@ -54,6 +55,8 @@ def _environment() -> Environment:
     }
     made.globals |= {
         "figures": figures,
+        "at_least": percent.at_least,
+        "whole": percent.whole,
         "deciding": decision.deciding,
         "used_bar": lambda found: _safe(plots.used(found)),
         "slice_bar": lambda part, least, limit: _safe(plots.slice_bar(part, least, limit)),

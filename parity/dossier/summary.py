@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from html import escape
 
+from compile import percent
 from parity.dossier import decision, figures
 from parity.dossier.document import Dossier, Target
 
@@ -74,10 +75,10 @@ def _table(dossier: Dossier) -> list[str]:
 
 def _row(target: Target) -> list[str]:
     pair, speed = target.pair("source"), target.speed
-    agrees = figures.UNKNOWN if pair is None else f"{figures.share(pair.agree)} (≥ {figures.at_least(pair.agree_low)})"
+    agrees = figures.UNKNOWN if pair is None else f"{percent.share(pair.agree)} (≥ {percent.at_least(pair.agree_low)})"
     right = figures.UNKNOWN
     if target.right is not None:
-        right = f"{figures.share(target.right[1])} ({figures.share(target.right[0])})"
+        right = f"{percent.share(target.right[1])} ({percent.share(target.right[0])})"
     optional = "" if target.required else ", not required"
     return [
         text(target.name),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+from compile import percent
 from compile.config import TaskConfig, TaskKind
 from parity.dossier import figures
 from parity.dossier.pair import Pair
@@ -36,7 +37,7 @@ def _nothing(pair: Pair, noun: str) -> tuple[str, ...]:
     other = "the source" if pair.against == "source" else pair.other
     return (
         f"All {pair.n:,} {noun} are answered as by {other}.",
-        f"That proves that of {noun} like these at most {figures.at_most(pair.high)} would be answered differently, with "
+        f"That proves that of {noun} like these at most {percent.at_most(pair.high)} would be answered differently, with "
         "95 % confidence; it says nothing about inputs unlike those of the suite.",
     )
 
@@ -51,8 +52,8 @@ def _how_many(pair: Pair, task: TaskConfig, noun: str) -> str:
     if task.kind in ("regression", "none"):
         verb += f" of {task.tolerance:g}"
     return (
-        f"{pair.differ:,} of {pair.n:,} {noun} {verb}: {figures.share(pair.share)}, at most "
-        f"{figures.at_most(pair.high)} with 95 % confidence."
+        f"{pair.differ:,} of {pair.n:,} {noun} {verb}: {percent.share(pair.share)}, at most "
+        f"{percent.at_most(pair.high)} with 95 % confidence."
     )
 
 

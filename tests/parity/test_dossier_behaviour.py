@@ -12,7 +12,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix
 
 from compile.config import TaskConfig
-from parity.dossier import behaviour, figures, inputs, plots
+from parity.dossier import behaviour, inputs, plots
 from parity.dossier.behaviour import MOST_FLIPS, Said, Stage
 from parity.dossier.pair import Pair
 from parity.dossier.words import in_words
@@ -195,28 +195,6 @@ def test_answers_of_every_shape_can_be_compared_and_said(
     assert found.n == 90
     assert 1 <= len(said) <= 5
     assert all(len(flip.reference) < 400 for flip in found.flips)
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0.0, "0 %"),
-        (1.0, "100 %"),
-        (0.99999, "99.999 %"),
-        (0.00001, "0.001 %"),
-        (0.9988, "99.88 %"),
-        (float("nan"), "–"),
-    ],
-)
-def test_a_share_that_is_not_all_never_reads_as_all(value: float, text: str) -> None:
-    assert figures.share(value) == text
-
-
-def test_bounds_are_rounded_away_from_what_was_measured() -> None:
-    assert figures.at_most(0.000749) == "0.08 %"
-    assert figures.at_least(0.99925) == "99.92 %"
-    assert figures.at_most(0.5) == "50.00 %"
-    assert figures.at_least(0.999999) == "99.99 %"
 
 
 def test_a_picture_is_a_png_of_the_very_pixels() -> None:

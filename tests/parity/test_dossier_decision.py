@@ -108,7 +108,7 @@ def edited(**more: Any) -> PolicyFact:
     [
         ({"bound": 0.97}, "loosened", "at least 0.97"),
         ({"bound": 0.99}, "tightened", "at least 0.99"),
-        ({"confidence": 0.9}, "loosened", "at least 0.98, 90% confidence"),
+        ({"confidence": 0.9}, "loosened", "at least 0.98, 90 % confidence"),
         ({"smallest": 500}, "loosened", "at least 0.98, slices from 500 rows"),
         ({"why": "another reason"}, "reworded", "“another reason”"),
     ],
