@@ -173,12 +173,12 @@ def said(name: str, against: str, measured: Measured, sense: Sense, limit: float
     exact = measured.low == measured.high
     rows = f"n = {measured.n:,}" + (f" in {measured.groups:,} groups" if measured.groups is not None else "")
     interval = "" if exact else f" [{measured.low:.4g}, {measured.high:.4g}], {rows}"
-    needed = f"; {what_would_decide(measured, against)}" if status is Status.INCONCLUSIVE else ""
+    needed = f"; {what_would_decide(measured, against, sense, limit)}" if status is Status.INCONCLUSIVE else ""
     return f"{name} against {against}: {measured.value:.4g}{interval}; {sense.replace('_', ' ')} {limit:g}: {status}{needed}"
 
 
-def what_would_decide(measured: Measured, against: str) -> str:
-    """What to do about a measurement that does not decide."""
+def what_would_decide(measured: Measured, against: str, sense: Sense, limit: float) -> str:
+    """What to do about a measurement that does not decide, and which way that would decide."""
     if against == "float":
         return "measure again on a quiet machine: remove this target's `timing` folder under `out/`"
     if measured.method.startswith("not supported"):
@@ -188,7 +188,9 @@ def what_would_decide(measured: Measured, against: str) -> str:
     more = f"{measured.needed:,} rows{' of that slice' if measured.parts else ''}"
     if measured.groups is not None:
         more = f"{math.ceil(measured.groups * measured.needed / measured.n):,} groups ({more})"
+    holds = measured.value >= limit if sense == "at_least" else measured.value <= limit
+    way = "holds" if holds else "is missed"
     return (
-        f"about {more} at these rates would decide: fresh ones, or one extension that was declared beforehand with the "
+        f"about {more} at these rates would show that it {way}: fresh ones, or one extension that was declared beforehand with the "
         "error split between both looks (extending this suite until it passes inflates the error)"
     )

@@ -17,7 +17,7 @@ SCALES = {"share": 100.0, "points": 100.0}
 FEWEST = {"share": 2, "points": 2}
 """Decimals; of other units as many as make four digits."""
 MOST = 9
-Rounded = Callable[[float], float]
+Rounded = Callable[[float, int], float]
 
 
 def value(found: FindingFact) -> str:
@@ -28,7 +28,7 @@ def value(found: FindingFact) -> str:
 def interval(found: FindingFact) -> str:
     """From its lower to its upper bound, the unit once."""
     unit = " %" if found.unit == "share" else ""
-    return f"{_written(found, found.low, math.floor)} to {_written(found, found.high, math.ceil)}{unit}"
+    return f"{_written(found, found.low, _down)} to {_written(found, found.high, _up)}{unit}"
 
 
 def _written(found: FindingFact, figure: float, rounded: Rounded) -> str:
@@ -40,7 +40,7 @@ def _written(found: FindingFact, figure: float, rounded: Rounded) -> str:
     if found.unit == "share" and exact in (0.0, 100.0):
         return f"{exact:.0f}"
     for decimals in range(_fewest(found.unit, exact), MOST + 1):
-        shown = rounded(round(exact * 10**decimals, 6)) / 10**decimals
+        shown = rounded(exact, decimals)
         if _side(shown, limit) == _side(exact, limit) and not (found.unit == "share" and shown in (0.0, 100.0)):
             break
     if found.unit == "share" and shown in (0.0, 100.0):
@@ -48,6 +48,14 @@ def _written(found: FindingFact, figure: float, rounded: Rounded) -> str:
     sign = "+" if found.unit == "points" else ""
     text = f"{shown:{sign}z.{decimals}f}".replace("-", "−")
     return text if found.unit in FEWEST or "." not in text else text.rstrip("0").rstrip(".")
+
+
+def _down(exact: float, decimals: int) -> float:
+    return math.floor(round(exact * 10.0**decimals, 6)) / 10.0**decimals
+
+
+def _up(exact: float, decimals: int) -> float:
+    return -_down(-exact, decimals)
 
 
 def _fewest(unit: str, exact: float) -> int:

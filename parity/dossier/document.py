@@ -21,10 +21,11 @@ Word = Literal["yes", "no", "not yet"]
 
 
 class Answer(Fact):
-    """The answer to a question of the first screen, and the one sentence that says why."""
+    """The answer to a question of the first screen, why, and what to do next where that is known."""
 
     word: Word
     sentence: str
+    next: str | None = None
 
 
 class LimitFact(Fact):
@@ -104,6 +105,7 @@ class Target(Fact):
     findings: tuple[FindingFact, ...]
     pairs: tuple[Pair, ...]
     stand_in: Answer | None
+    next: str | None = None
     cause: Cause
     selftest: SelfTest
 

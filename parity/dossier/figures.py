@@ -101,23 +101,41 @@ def laws(target: Target) -> str | None:
 
 def opposite(against: str, baseline: str | None) -> str:
     """What a finding compares with."""
-    return {"source": "source model", "float": "its float twin", "baseline": baseline or "cloud baseline"}.get(
+    return {"source": "the source", "float": "its float twin", "baseline": baseline or "cloud baseline"}.get(
         against, against
     )
 
 
-def said(found: FindingFact) -> str:
-    """A finding in a sentence's worth of words."""
+def said(found: FindingFact, sides: Sequence[str]) -> str:
+    """A finding in a sentence's worth of words, against these sides."""
     if found.unit == "breaches":
         return found.sentence
+    against = f"{metric(found)} against {' and '.join(sides)}"
     if math.isnan(found.value):
-        return f"{found.metric} against {found.against} could not be measured; {limit(found)} is asked"
-    return f"{metric(found)} against {found.against} is {measured(found)}; {limit(found)} is asked"
+        return f"{against} could not be measured; {limit(found)} is asked"
+    return f"{against} is {measured(found)}; {limit(found)} is asked"
 
 
-def brief(found: FindingFact) -> str:
-    """A finding in a few words: what, how much, of what is asked."""
-    return f"{metric(found)} against {found.against}, {value(found)} ({limit(found)})"
+def would_decide(found: FindingFact) -> str:
+    """What would decide a limit that is open, and which way it would decide; nothing where nothing was measured."""
+    if math.isnan(found.value) or not found.n:
+        return ""
+    if found.against == "float":
+        return "measuring again on a quiet machine may decide"
+    if found.needed is None:
+        return "no number of rows at these rates would decide"
+    holds = found.value >= found.limit if found.sense == "at_least" else found.value <= found.limit
+    rows = f"{count(found.needed)} fresh rows{' of that slice' if found.of == 'worst_slice' else ''}"
+    if found.groups is not None:
+        rows = f"{count(math.ceil(found.groups * found.needed / found.n))} fresh groups ({count(found.needed)} rows)"
+    return f"at these rates about {rows} would show that it {'holds' if holds else 'is missed'}"
+
+
+def brief(found: FindingFact, baseline: str | None) -> str:
+    """A finding in a few words: what, how much, of what is asked, and how much of that is taken up."""
+    against = f"{metric(found)} against {opposite(found.against, baseline)}"
+    room = "" if found.used is None else f", which takes up {taken(found.used)} of what is allowed"
+    return f"{against}, {value(found)} ({limit(found)}){room}"
 
 
 def policy_limit(one: LimitFact) -> str:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compile import percent
-from parity.dossier import decision, figures, plots
+from parity.dossier import figures, plots
 from parity.dossier.document import Dossier, Target
+from parity.dossier.missed import reason
 from parity.dossier.pair import Shown
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def _environment() -> Environment:
         "figures": figures,
         "at_least": percent.at_least,
         "whole": percent.whole,
-        "deciding": decision.deciding,
+        "reason": reason,
         "used_bar": lambda found: _safe(plots.used(found)),
         "slice_bar": lambda part, least, limit: _safe(plots.slice_bar(part, least, limit)),
         "histogram": lambda *facts: _safe(plots.histogram(*facts)),

@@ -256,6 +256,13 @@ def test_where_nothing_remains_no_second_cause_is_spoken_of() -> None:
         assert "second cause" not in text
 
 
+def test_a_command_can_be_copied_from_the_summary_and_markup_of_data_stays_text() -> None:
+    assert (
+        summary.text("carry it with `lockstep bundle my_model edge`") == "carry it with `lockstep bundle my_model edge`"
+    )
+    assert summary.text("a_b `x|y` `<b>`") == r"a\_b \`x\|y\` \`&lt;b&gt;\`"
+
+
 def test_markdown_tables_have_as_many_cells_in_every_row() -> None:
     rows = [line for line in summary.markdown(EVERY_FATE).splitlines() if line.startswith("|")]
     assert len(rows) == 2 + len(EVERY_FATE.targets)
