@@ -31,6 +31,8 @@ MOST_VALUES = 200
 """A column with more values than this is cut into quarters where it holds numbers, and else names rows, not kinds of rows."""
 DECILES, QUARTERS = 10, 4
 SURELY = 0.05
+MOST_NAMED = 3
+"""Of the small kinds that are one slice together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,9 @@ def _of_column(name: str, kinds: Kinds, smallest: int, groups: Array | None) -> 
     small = [part for part in parts if not _speaks(part, smallest, groups)]
     if len(small) < 2:
         return [*large, *small]
-    together = ", ".join(part.name.removeprefix(f"{name} = ") for part in small)
+    kinds_of_small = [part.name.removeprefix(f"{name} = ") for part in small]
+    more = len(small) - MOST_NAMED
+    together = ", ".join(kinds_of_small[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
     return [
         *large,
         Slice(f"{name} = {together} together", np.sort(np.concatenate([p.rows for p in small])), pooled=True),

@@ -71,6 +71,15 @@ def value(found: FindingFact) -> str:
     return f"{beside.value(found)}{UNITS[found.unit]}"
 
 
+def part(some: int | None, of: int | None) -> str:
+    """So many of so many."""
+    return UNKNOWN if some is None else f"{count(some)} of {count(of)}"
+
+
+def decibels(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{number(value)} dB"
+
+
 def span(low: float, high: float) -> str:
     """From the lower to the upper bound of a share, both rounded outwards."""
     return f"{percent.at_least(low).removesuffix(' %')} to {percent.at_most(high)}"

@@ -25,6 +25,7 @@ WIDEST = 96
 LEAST_SIDE = 8
 LEAST_WAVE = 64
 MOST_CELLS = 63
+MOST_READINGS = 16
 MOST_IDS = 48
 MOST_TEXT = 600
 POINTS = 240
@@ -59,7 +60,7 @@ def shown(row: Mapping[str, Array], scales: Mapping[str, Scale], around: Mapping
 def _one(name: str, array: Array, scale: Scale | None, around: Array | None) -> Shown:
     if array.dtype.kind in "US":
         return _text(name, array)
-    if array.dtype.kind in "iu" and array.dtype.itemsize > 2 and array.ndim == 1:
+    if array.ndim == 1 and _are_ids(array):
         return _ids(name, array)
     image = as_image(array)
     if image is not None:
@@ -70,6 +71,13 @@ def _one(name: str, array: Array, scale: Scale | None, around: Array | None) -> 
         return _table(name, array.reshape(-1), scale)
     first = ", ".join(f"{v:.4g}" for v in array.reshape(-1)[:12])
     return Shown(kind="numbers", name=name, note=f"{array.dtype} {list(array.shape)}", text=f"{first}, …")
+
+
+def _are_ids(array: Array) -> bool:
+    """Wide integers; and unsigned ones of two bytes that are too many to be readings and too few to be a signal."""
+    if array.dtype == np.uint16:
+        return MOST_READINGS < len(array) < LEAST_WAVE
+    return array.dtype.kind in "iu" and array.dtype.itemsize > 2
 
 
 def as_image(array: Array) -> Array | None:

@@ -43,7 +43,14 @@ def _environment() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     folder = FileSystemLoader(Path(__file__).parent / "templates")
-    made = Environment(loader=folder, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made = Environment(
+        loader=folder,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=held,
+    )
     made.filters |= {
         "prose": prose,
         "share": percent.share,
@@ -67,6 +74,11 @@ def _environment() -> Environment:
         "alternative": alternative,
     }
     return made
+
+
+def held(shown: object) -> object:
+    """What a template prints; a figure and its sign of per cent stay on one line."""
+    return shown.replace(" %", "\u00a0%") if isinstance(shown, str) else shown
 
 
 def _safe(svg: str) -> Markup:

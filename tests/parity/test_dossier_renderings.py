@@ -104,6 +104,22 @@ def test_a_page_is_whole_in_itself_and_can_be_read_aloud(name: str) -> None:
     assert {link[1:] for link in links if link and link.startswith("#")} <= set(ids)
 
 
+@pytest.mark.parametrize("name", list(pages(EVERY_FATE)))
+def test_every_cell_of_a_table_carries_the_name_of_its_column(name: str) -> None:
+    """Where a row is shown as a card, its header is out of sight."""
+    text = pages(EVERY_FATE)[name]
+    for table in re.findall(r'<div class="scroll".*?</table>', text, re.DOTALL):
+        head, _, body = table.partition("</thead>")
+        names = [re.sub("<[^>]+>", "", one) for one in re.findall(r'<th scope="col"[^>]*>(.*?)</th>', head)]
+        for row in re.findall(r"<tr>(.*?)</tr>", body, re.DOTALL):
+            labels = re.findall(r'<td data-label="([^"]+)"', row)
+            assert len(labels) == row.count("<td")
+            assert row.lstrip().startswith('<th scope="row"')
+            assert [n.partition(" (")[0] for n in names[1:]][: len(labels)] == [
+                one.partition(" (")[0] for one in labels
+            ]
+
+
 def svgs_hidden(found: Reader) -> int:
     return sum(1 for tag, attrs in found.tags if tag == "svg" and attrs.get("aria-hidden") == "true")
 
