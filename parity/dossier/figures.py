@@ -156,7 +156,9 @@ def policy_limit(one: LimitFact) -> str:
 
 def taken(used: float) -> str:
     """The share of an allowance that is taken up, which may well be more than all of it."""
-    return percent.whole(used) if used < 100 else "over 100 times" if math.isfinite(used) else "far beyond"
+    if used < 10:
+        return percent.whole(used)
+    return f"{used:.0f} times" if used < 100 else "over 100 times" if math.isfinite(used) else "far beyond"
 
 
 def signed(z: float | None) -> str:

@@ -15,7 +15,7 @@ from compile import percent
 from parity.dossier import figures, plots
 from parity.dossier.document import Dossier, Target
 from parity.dossier.missed import reason
-from parity.dossier.pair import Shown
+from parity.dossier.pair import Pair, Shown
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -72,6 +72,7 @@ def _environment() -> Environment:
         "depth": lambda *facts: _safe(plots.depth(*facts)),
         "wave": lambda shown, name: _safe(plots.wave(shown, name)),
         "alternative": alternative,
+        "repeats": repeats,
     }
     return made
 
@@ -86,6 +87,17 @@ def _safe(svg: str) -> Markup:
     from markupsafe import Markup
 
     return Markup(svg)
+
+
+def repeats(target: Target, pair: Pair) -> bool:
+    """Whether all that a page shows of this pair's answers it showed of the pair before: source and cloud answered alike."""
+    first = target.pairs[0]
+    return pair is not first and pair.differ > 0 and _shown(pair) == _shown(first)
+
+
+def _shown(pair: Pair) -> tuple[object, ...]:
+    rows = tuple((flip.row, flip.reference, flip.candidate) for flip in pair.flips)
+    return pair.n, pair.differ, pair.confusion, pair.slices, rows
 
 
 def prose(text: str) -> Markup:

@@ -36,7 +36,7 @@ def in_words(pair: Pair, task: TaskConfig, noun: str) -> tuple[str, ...]:
 def _nothing(pair: Pair, noun: str) -> tuple[str, ...]:
     other = "the source" if pair.against == "source" else pair.other
     return (
-        f"All {pair.n:,} {noun} are answered as by {other}.",
+        f"All {pair.n:,} {noun}{_in_groups(pair)} are answered as by {other}.",
         f"That proves that of {noun} like these at most {percent.at_most(pair.high)} would be answered differently, with "
         "95 % confidence; it says nothing about inputs unlike those of the suite.",
     )
@@ -52,9 +52,14 @@ def _how_many(pair: Pair, task: TaskConfig, noun: str) -> str:
     if task.kind in ("regression", "none"):
         verb += f" of {task.tolerance:g}"
     return (
-        f"{pair.differ:,} of {pair.n:,} {noun} {verb}: {percent.share(pair.share)}, at most "
+        f"{pair.differ:,} of {pair.n:,} {noun}{_in_groups(pair)} {verb}: {percent.share(pair.share)}, at most "
         f"{percent.at_most(pair.high)} with 95 % confidence."
     )
+
+
+def _in_groups(pair: Pair) -> str:
+    """What the bound rests on where rows are not independent: a reader who counts rows would expect a narrower one."""
+    return "" if pair.groups is None else f" in {pair.groups:,} groups"
 
 
 def _which(pair: Pair, task: TaskConfig) -> list[str]:

@@ -16,6 +16,7 @@ from parity.dossier import behaviour, inputs, plots
 from parity.dossier.behaviour import MOST_FLIPS, Said, Stage
 from parity.dossier.pair import Pair
 from parity.dossier.words import in_words
+from tests.parity.dossier_facts import pair
 
 NAMES = ("boot", "coat", "dress")
 
@@ -110,6 +111,15 @@ def words_of(kind: str, ours: np.ndarray, theirs: np.ndarray, **columns: Any) ->
     made = stage(kind, len(ours), **columns)
     found = behaviour.compare(made, "source", "source", Said(ours, None), Said(theirs, None))
     return found, in_words(found, made.task, "requests")
+
+
+def test_words_say_how_many_groups_a_bound_rests_on() -> None:
+    """Of 1,000 rows that all agree at most 0.30 % would differ (3 / 1,000); of 10 groups it is 26 %."""
+    task = TaskConfig(kind="classification")
+    for differ in (0, 6):
+        facts = pair(differ=differ).model_copy(update={"groups": 10})
+        assert " 1,000 images in 10 groups " in in_words(facts, task, "images")[0]
+        assert "group" not in in_words(pair(differ=differ), task, "images")[0]
 
 
 def test_a_threshold_is_crossed_in_words() -> None:

@@ -288,6 +288,28 @@ def test_what_decides_besides_the_policy_is_told_since_the_release_and_since_the
     assert f"Judged otherwise since version 3: {sentence}." in told(dossier(target()), target(), policy=now)
     first = dossier(target(), policy=now, judged_before=POLICY).change
     assert f"Judged otherwise since the last verdict: {sentence}." in first.sentences
+    both = told(dossier(target()), target(), policy=now, judged_before=POLICY)
+    assert [one for one in both if sentence in one] == [
+        f"Judged otherwise since version 3 and since the last verdict: {sentence}."
+    ]
+
+
+def test_a_limit_edited_after_release_and_verdict_is_told_once_with_both() -> None:
+    found = told(dossier(target()), target(), policy=edited(bound=0.97), judged_before=POLICY)
+    assert [one.partition(":")[0] for one in found if "loosened" in one] == [
+        "Limit loosened since version 3 and since the last verdict"
+    ]
+    before = edited(bound=0.99)
+    assert (
+        len(
+            [
+                one
+                for one in told(dossier(target()), target(), policy=edited(bound=0.97), judged_before=before)
+                if "loosened" in one
+            ]
+        )
+        == 2
+    )
 
 
 def test_what_is_asked_of_a_new_target_is_no_edit() -> None:

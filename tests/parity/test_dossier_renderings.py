@@ -272,6 +272,17 @@ def test_where_nothing_remains_no_second_cause_is_spoken_of() -> None:
         assert "second cause" not in text
 
 
+def test_what_differs_alike_beside_source_and_cloud_is_shown_once() -> None:
+    cloud = pair()
+    source = cloud.model_copy(update={"against": "source", "other": "source"})
+    text = page.target(dossier(target(pairs=(cloud, source))), target(pairs=(cloud, source)))
+    assert (text.count("Inputs that are answered differently"), text.count("<h3>Worst slices</h3>")) == (1, 1)
+    assert "The very images that are answered differently" in text
+    other = source.model_copy(update={"flips": source.flips[1:]})
+    again = page.target(dossier(target(pairs=(cloud, other))), target(pairs=(cloud, other)))
+    assert again.count("Inputs that are answered differently") == 2
+
+
 def test_a_command_can_be_copied_from_the_summary_and_markup_of_data_stays_text() -> None:
     assert (
         summary.text("carry it with `lockstep bundle my_model edge`") == "carry it with `lockstep bundle my_model edge`"
