@@ -415,7 +415,10 @@ def init(name: str, origin: str, as_json: bool) -> int:
 
     path = write_config(_project(), name, Path(origin))
     return _say(
-        as_json, {"config": str(path)}, f"wrote {path}; fill in the lines marked TODO, then: lockstep artifacts {name}"
+        as_json,
+        {"config": str(path)},
+        f"wrote {path}; decide the lines marked TODO; then `lockstep plan {name}` says what the suite's rows can "
+        f"decide, and `lockstep artifacts {name}` does it all",
     )
 
 
