@@ -16,7 +16,7 @@ SCALES = {"share": 100.0, "points": 100.0}
 """What a unit's figures are multiplied with to be read; 1 for the others."""
 FEWEST = {"share": 2, "points": 2}
 """Decimals; of other units as many as make four digits."""
-MOST = 9
+MOST = percent.MOST_DECIMALS
 Rounded = Callable[[float, int], float]
 
 

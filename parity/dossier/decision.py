@@ -50,7 +50,9 @@ def _fit(targets: Sequence[Target]) -> Answer:
     nearest = closest(going)
     if nearest is not None:
         target, found = nearest
-        parts.append(f"Closest to its limit: {target.name} with {figures.brief(found, target.baseline_used)}")
+        said = figures.said(found, (figures.opposite(found.against, target.baseline_used),))
+        taken = figures.taken(found.used or 0.0)
+        parts.append(f"Closest to its limit: {target.name}, whose {said}; {taken} of the allowance is used")
     if waiting:
         more = f" and {len(waiting) - 1} more go" if len(waiting) > 1 else " goes"
         parts.append(f"{waiting[0]}{more} out unjudged, as the policy allows")

@@ -97,7 +97,8 @@ def metric(found: FindingFact) -> str:
     """A finding's name for a person who did not write the policy."""
     if found.unit == "breaches":
         return f"{found.metric}: {PLAIN.get(found.metric, 'a law')}"
-    return found.metric.removesuffix(" in dB").removesuffix(" in floors")
+    name = found.metric.removesuffix(" in dB").removesuffix(" in floors")
+    return f"share of correct answers{name.removeprefix('correct')}" if found.of == "correct" else name
 
 
 def laws(target: Target) -> str | None:
@@ -138,13 +139,6 @@ def would_decide(found: FindingFact) -> str:
     if found.groups is not None:
         rows = f"{count(math.ceil(found.groups * found.needed / found.n))} fresh groups ({count(found.needed)} rows)"
     return f"at these rates about {rows} would show that it {'holds' if holds else 'is missed'}"
-
-
-def brief(found: FindingFact, baseline: str | None) -> str:
-    """A finding in a few words: what, how much, of what is asked, and how much of that is taken up."""
-    against = f"{metric(found)} against {opposite(found.against, baseline)}"
-    room = "" if found.used is None else f", which takes up {taken(found.used)} of what is allowed"
-    return f"{against}, {value(found)} ({limit(found)}){room}"
 
 
 def policy_limit(one: LimitFact) -> str:

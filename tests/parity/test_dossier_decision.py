@@ -27,9 +27,9 @@ def test_a_release_with_every_limit_met_may_be_shipped_and_the_closest_limit_is_
     assert found.word == "yes"
     assert "2 of 2 targets pass every limit" in found.sentence
     assert (
-        "two with correct against the source, −0.50 points (at most 1 point lost), which takes up 90 % of"
-        in found.sentence
+        "Closest to its limit: two, whose share of correct answers against the source is −0.50 points" in found.sentence
     )
+    assert "at most 1 point lost is asked; 90 % of the allowance is used." in found.sentence
 
 
 def test_of_several_missed_limits_the_one_furthest_out_decides_and_a_broken_law_before_all() -> None:
@@ -46,7 +46,7 @@ def test_no_limit_that_is_missed_or_open_goes_unnamed_in_the_answer() -> None:
     said = dossier(one).ship.sentence
     assert "edge fails: 3 of 5 limits are missed, 1 is open." in said
     assert "Furthest out: agreement against the source and cloud is 99.00 % (98.50 to 99.50 %); at least 98 %" in said
-    assert said.endswith("Also missed: correct. Also open: route flips.")
+    assert said.endswith("Also missed: share of correct answers. Also open: route flips.")
     assert one.stand_in is not None
     assert one.stand_in.sentence.startswith("3 of 5 limits are missed, 1 is open. Furthest out: agreement")
 
