@@ -87,7 +87,9 @@ def examine(
     """Every finding about one target, and the figures that a table shows."""
     source = read_observed(folders["source"], config)
     candidate = read_observed(folders["observation"], config)
-    laws = [law(name, broken) for name, broken in broken_laws(source, candidate, config.signature)]
+    columns = columns_of(folders["suite"])
+    names = columns["id"][columns["row"]] if "id" in columns else columns["row"]
+    laws = [law(name, broken) for name, broken in broken_laws(source, candidate, config.signature, names)]
     if overall(laws) is not Status.PASS:
         return laws, {}
     others: dict[Against, Observed] = {"source": source}

@@ -8,7 +8,7 @@ No code of the user is run here: it need not bear outputs that break a law.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,12 +22,14 @@ Array = NDArray[Any]
 
 @dataclass(slots=True)
 class Seen:
-    """What is remembered of one output of one side: its first row, and whether another one, or NaN or infinity, came."""
+    """What is remembered of one output of one side: its first row, whether another one came, and which hold NaN or infinity."""
 
     tensor: Tensor
     first: Array | None = None
     varies: bool = False
+    rows: int = 0
     finite: bool = True
+    bad: list[int] = field(default_factory=list)
 
     @property
     def constant(self) -> bool:
@@ -35,10 +37,14 @@ class Seen:
         return self.first is not None and not self.varies
 
     def see(self, array: Array) -> None:
-        if array.dtype.kind == "f" and self.finite:
-            self.finite = bool(np.isfinite(array).all())
         axis = self.tensor.batch_axis
         rows = array[None] if axis is None else np.moveaxis(array, axis, 0)
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            self.finite = False
+            if axis is not None:
+                infinite = ~np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
+                self.bad += (self.rows + np.flatnonzero(infinite)).tolist()
+        self.rows += len(rows)
         if self.varies or not len(rows):
             return
         if self.first is None:
@@ -54,8 +60,10 @@ def _all_like(rows: Array, first: Array) -> bool:
     return rows.shape[1:] == first.shape and bool((rows == first).all())
 
 
-def broken_laws(reference: Observed, candidate: Observed, signature: Signature) -> list[tuple[str, list[str]]]:
-    """Each law with its breaches; an empty list of breaches means it holds."""
+def broken_laws(
+    reference: Observed, candidate: Observed, signature: Signature, names: Array | None = None
+) -> list[tuple[str, list[str]]]:
+    """Each law with its breaches; an empty list of breaches means it holds. `names` are the rows', in the answers' order."""
     if not any(array.size for batch in reference.batches() for array in batch.values()):
         return [("schema", ["the suite is empty"])]
     wanted, found = [p.name for p in reference.files], [p.name for p in candidate.files]
@@ -72,7 +80,11 @@ def broken_laws(reference: Observed, candidate: Observed, signature: Signature) 
     if schema:
         return [("schema", schema)]
     source, other = sides
-    return [("schema", []), ("finite", list(_not_finite(source, other))), ("not constant", list(_stuck(source, other)))]
+    return [
+        ("schema", []),
+        ("finite", list(_not_finite(source, other, names))),
+        ("not constant", list(_stuck(source, other))),
+    ]
 
 
 def _schema(
@@ -89,12 +101,20 @@ def _schema(
             yield f"`{tensor.name}` in batch {number} is {theirs[tensor.name].dtype}; declared {tensor.dtype}"
 
 
-def _not_finite(source: Mapping[str, Seen], other: Mapping[str, Seen]) -> Iterator[str]:
+def _not_finite(source: Mapping[str, Seen], other: Mapping[str, Seen], names: Array | None) -> Iterator[str]:
     for name in source:
         if not source[name].finite:
-            yield f"`{name}` holds NaN or infinity in the source itself"
+            yield f"`{name}` holds NaN or infinity in the source itself{_where(source[name], names)}"
         if not other[name].finite:
-            yield f"`{name}` holds NaN or infinity"
+            yield f"`{name}` holds NaN or infinity{_where(other[name], names)}"
+
+
+def _where(seen: Seen, names: Array | None) -> str:
+    """In how many rows, and the first by its name; nothing of an output that has no rows."""
+    if not seen.bad:
+        return ""
+    first = seen.bad[0] if names is None else names[seen.bad[0]]
+    return f" in {len(seen.bad):,} of {seen.rows:,} rows, the first `{first}`"
 
 
 def _stuck(source: Mapping[str, Seen], other: Mapping[str, Seen]) -> Iterator[str]:

@@ -157,7 +157,8 @@ def examined(rows: Rows, columns: Mapping[str, Kinds], limit: Limit) -> tuple[st
     failing = min(interval.high for interval in found) < limit.threshold
     worst = min(range(len(parts)), key=lambda i: found[i].high if failing else found[i].low)
     groups = None if rows.groups is None else codes(rows.groups[parts[worst].rows])
-    return f"agreement in the worst of {len(parts)} slices ({parts[worst].name})", estimate.measured(
+    where = f"the worst of {len(parts)} slices" if len(parts) > 1 else "the only slice"
+    return f"agreement in {where} ({parts[worst].name})", estimate.measured(
         estimates[worst],
         parts[worst].size,
         groups,
