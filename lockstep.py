@@ -348,13 +348,13 @@ def why(model: str, registry: str | None, as_json: bool) -> int:
 @json_option
 def status(model: str | None, registry: str | None, as_json: bool) -> int:
     """What is built, judged, published, and in which channel."""
-    from registry.status import lines, status_of
+    from registry.status import code, lines, status_of
 
     project = _project()
     location = _location(project, registry)
     models = [model] if model else _models(project)
     found = {name: status_of(project, name, location) for name in models}
-    return _say(as_json, found, "\n".join(line for name in found for line in lines(name, found[name])))
+    return _say(as_json, found, "\n".join(line for name in found for line in lines(name, found[name]))) or code(found)
 
 
 @cli.command()
@@ -415,7 +415,10 @@ def init(name: str, origin: str, as_json: bool) -> int:
 
     path = write_config(_project(), name, Path(origin))
     return _say(
-        as_json, {"config": str(path)}, f"wrote {path}; fill in the lines marked TODO, then: lockstep artifacts {name}"
+        as_json,
+        {"config": str(path)},
+        f"wrote {path}; decide the lines marked TODO; then `lockstep plan {name}` says what the suite's rows can "
+        f"decide, and `lockstep artifacts {name}` does it all",
     )
 
 

@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from compile import user_code
+from compile import fit, user_code
 from compile.config import DataConfig, ModelFile, load_model
 from compile.errors import ConfigError
 from compile.kept import Array, Batch, Kept, copies, digests_of
 from compile.project import Project
-from compile.signature import BATCH, Axis, Signature, Tensor
+from compile.signature import BATCH, Signature
 
 RESERVED = ("labels", "id", "group")
 NEARLY = {"label": "labels", "target": "labels", "ids": "id", "groups": "group"}
@@ -48,7 +48,7 @@ def read(project: Project, config: ModelFile, data: DataConfig, part: str) -> It
     for number, raw in enumerate(raw_batches(project, data, part)):
         inputs = preprocess({k: v for k, v in raw.items() if k not in RESERVED}) if preprocess else raw
         batch = {name: _input(inputs, name, part) for name in names}
-        rows = check(signature.data_inputs, batch, f"{part} batch {number}", signature.axes)
+        rows = fit.check(signature.data_inputs, batch, f"{part} batch {number}", signature.axes, raw.get("id"))
         yield batch, _columns(raw, set(names), rows, part)
 
 
@@ -101,44 +101,6 @@ def refuse_leakage(suite: Path, calibration: Path, signature: Signature, part: s
         )
 
 
-def check(tensors: Iterable[Tensor], batch: Mapping[str, Array], where: str, axes: Mapping[str, Axis]) -> int:
-    """The number of rows; ConfigError for a wrong dtype, a wrong shape, or what is not finite."""
-    rows: dict[str, int] = {}
-    for tensor in tensors:
-        array = batch[tensor.name]
-        if array.dtype != np.dtype(tensor.dtype):
-            raise ConfigError(f"{where}: `{tensor.name}`: found dtype {array.dtype}; expected {tensor.dtype}")
-        if not _shape_fits(array.shape, tensor.shape):
-            raise ConfigError(f"{where}: `{tensor.name}`: found shape {array.shape}; expected {tensor.shape}")
-        _refuse_sizes(tensor, array, axes, where)
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            bad = np.argwhere(~np.isfinite(array))[0].tolist()
-            raise ConfigError(f"{where}: `{tensor.name}`: found {array[tuple(bad)]} at {bad}; expected finite numbers")
-        if tensor.batch_axis is not None:
-            rows[tensor.name] = array.shape[tensor.batch_axis]
-    if len(set(rows.values())) > 1:
-        raise ConfigError(f"{where}: found different numbers of rows: {rows}")
-    if not rows:
-        raise ConfigError(f"{where}: no input has the axis `{BATCH}`, which holds the rows; name it in the config")
-    if not all(rows.values()):
-        raise ConfigError(f"{where}: found no rows; expected at least one")
-    return next(iter(rows.values()))
-
-
-def _refuse_sizes(tensor: Tensor, array: Array, axes: Mapping[str, Axis], where: str) -> None:
-    """ConfigError for a size outside what its axis may take; rows are no size: batches are cut to fit."""
-    for part, size in zip(tensor.shape, array.shape, strict=True):
-        if isinstance(part, str) and part != BATCH and not axes[part].least <= size <= axes[part].most:
-            allowed = f"{axes[part].least} to {axes[part].most}"
-            raise ConfigError(f"{where}: `{tensor.name}`: axis `{part}` is {size}; the config's axes say {allowed}")
-
-
-def _shape_fits(shape: tuple[int, ...], expected: tuple[int | str, ...]) -> bool:
-    return len(shape) == len(expected) and all(
-        isinstance(e, str) or e == s for s, e in zip(shape, expected, strict=True)
-    )
-
-
 def raw_batches(project: Project, data: DataConfig, part: str) -> Iterator[Batch]:
     """The batches as the data file or the data function gives them, before `preprocess`."""
     if data.npz is not None:
@@ -185,8 +147,11 @@ def _columns(raw: Batch, inputs: set[str], rows: int, part: str) -> Batch:
         if name in raw and len(raw[name]) != rows:
             raise ConfigError(f"{part}: `{name}` has {len(raw[name])} entries; expected one for each of {rows} rows")
     if "labels" in raw and raw["labels"].dtype.kind == "f" and not np.isfinite(raw["labels"]).all():
-        count = int((~np.isfinite(raw["labels"])).sum())
-        raise ConfigError(f"{part}: labels: {count} of {raw['labels'].size} are NaN or infinite; leave those rows out")
+        bad = np.flatnonzero(~np.isfinite(raw["labels"]).reshape(rows, -1).all(axis=1))
+        first = f"`{raw['id'][bad[0]]}`" if "id" in raw else str(bad[0])
+        raise ConfigError(
+            f"{part}: labels: {len(bad)} of {rows} are NaN or infinite, the first in row {first}; leave those rows out"
+        )
     for name, meant in NEARLY.items():
         if name in raw and name not in inputs:
             raise ConfigError(f"{part}: found a column `{name}`; expected `{meant}`: another name would not be judged")

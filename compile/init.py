@@ -11,7 +11,8 @@ from compile.project import Project
 from compile.signature import DTYPES
 
 TARGETS = ("cloud-cpu-onnxruntime", "edge-x86-onnxruntime", "edge-x86-openvino-fp32")
-Rows = list[tuple[str, str, list[int | str]]]
+Row = tuple[str, str, list[int | str]]
+Rows = list[Row]
 
 
 def write_config(project: Project, name: str, origin: Path) -> Path:
@@ -80,15 +81,35 @@ def _text(origin: str, inputs: Rows, outputs: Rows) -> str:
             "outputs:",
             *(_row(*row) for row in outputs),
             *(["axes:", *axes] if axes else []),
-            "suite: {npz: TODO.npz}         # TODO: arrays named like the inputs, and `labels`, `id`",
+            "suite: {npz: TODO.npz}         # TODO: arrays named like the inputs; `labels` say what is right, `id` names rows",
             "calibration: {npz: TODO.npz}   # TODO: other rows than the suite's, inputs alone",
-            f"task: {{kind: none, output: {_key(outputs[0][0])}}}   # TODO: or classification, regression, … (docs/configs.md)",
+            "# TODO: when are two answers the same? Keep the line that is true (docs/configs.md)",
+            *_tasks(outputs[0]),
+            "policy: default   # TODO: the limits; those of default.yaml are nobody's, copy it and write why (docs/verdicts.md)",
             "baseline: [cloud-cpu-onnxruntime]",
             "targets:",
             *(f"  - {target}" for target in TARGETS),
             "",
         ]
     )
+
+
+def _tasks(output: Row) -> list[str]:
+    """The strictest meaning of an answer as it stands, and as comments those that its shape allows."""
+    name, dtype, shape = output
+    last, output_key = shape[-1] if shape else 1, f"output: {_key(name)}"
+    found = [("none", "", "a relative error of at most 10 %")]
+    if dtype.startswith("float") and len(shape) <= 2 and last == 1:
+        found += [("binary_score", ", threshold: 0.5", "the same side of the threshold")]
+        found += [("regression", ", tolerance: 0.1", "a relative error of at most 10 %, and labels are numbers")]
+    elif dtype.startswith("float") and len(shape) == 2:
+        found += [("classification", "", f"the same largest of {last} scores")]
+        found += [("embedding", "", "the same nearest neighbour")]
+    elif dtype.startswith("float") and len(shape) == 3:
+        found += [("sequence", "", f"the same largest of {last} scores at every step")]
+        found += [("detection", ", threshold: 0.5", "the same boxes")] if last == 6 else []
+    lines = [f"task: {{kind: {kind}, {output_key}{more}}}   # {meaning}" for kind, more, meaning in found]
+    return [lines[0], *(f"# {line}" for line in lines[1:])]
 
 
 def _row(name: str, dtype: str, shape: list[int | str]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from compile import percent
 from compile.config import TargetFile
 from compile.errors import ToolchainError
 
@@ -42,7 +43,8 @@ def compiled_share(layers: list[dict[str, Any]], macs: Mapping[str, int]) -> flo
 def _too_float(what: str, where: str, share: float, target: TargetFile, layers: list[str]) -> str:
     shown = ", ".join(layers[:8]) + (", …" if len(layers) > 8 else "")
     return (
-        f"{what}: {share:.0%} of the work is integer in {where}; expected at least {target.quantized_share:.0%}. "
+        f"{what}: {percent.share(share)} of the work is integer in {where}; expected at least "
+        f"{percent.share(target.quantized_share)}. "
         f"In float: {shown}. If that is meant, name them under `quantize.keep_float` in the model's "
         "config and lower `quantized_share` in a copy of the target's config; else give this model a float target"
     )

@@ -11,8 +11,11 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from numpy.typing import NDArray
 
 from compile.config import ModelFile, TargetFile, load_model, load_target
 from compile.dataset import columns_of
@@ -89,7 +92,8 @@ def examine(
 
     A broken law says more than an error that it led to, in measuring or in the user's code, and is told instead.
     """
-    walk = Walk(read_observed(folders["source"], config), read_observed(folders["observation"], config))
+    source, candidate = read_observed(folders["source"], config), read_observed(folders["observation"], config)
+    walk = Walk(source, candidate, partial(_names, folders["suite"]))
     try:
         scene = _scene(config, target, policy, walk, folders)
     except LockstepError:
@@ -101,6 +105,12 @@ def examine(
     met = [finding for limit in limits for finding in limited(limit, scene, policy)]
     unbound = [] if met else [f"no limit of the policy gives a measurement for {target.precision}"]
     return [*laws_of(walk), law("limits", unbound), *met], summary(scene)
+
+
+def _names(suite: Path) -> NDArray[Any]:
+    """What each observed row is called: its `id`, else its number."""
+    columns = columns_of(suite)
+    return columns["id"][columns["row"]] if "id" in columns else columns["row"]
 
 
 def _scene(
@@ -182,12 +192,12 @@ def said(name: str, against: str, measured: Measured, sense: Sense, limit: float
     exact = measured.low == measured.high
     rows = f"n = {measured.n:,}" + (f" in {measured.groups:,} groups" if measured.groups is not None else "")
     interval = "" if exact else f" [{measured.low:.4g}, {measured.high:.4g}], {rows}"
-    needed = f"; {what_would_decide(measured, against)}" if status is Status.INCONCLUSIVE else ""
+    needed = f"; {what_would_decide(measured, against, sense, limit)}" if status is Status.INCONCLUSIVE else ""
     return f"{name} against {against}: {measured.value:.4g}{interval}; {sense.replace('_', ' ')} {limit:g}: {status}{needed}"
 
 
-def what_would_decide(measured: Measured, against: str) -> str:
-    """What to do about a measurement that does not decide."""
+def what_would_decide(measured: Measured, against: str, sense: Sense, limit: float) -> str:
+    """What to do about a measurement that does not decide, and which way that would decide."""
     if against == "float":
         return "measure again on a quiet machine: remove this target's `timing` folder under `out/`"
     if measured.method.startswith("not supported"):
@@ -197,7 +207,9 @@ def what_would_decide(measured: Measured, against: str) -> str:
     more = f"{measured.needed:,} rows{' of that slice' if measured.parts else ''}"
     if measured.groups is not None:
         more = f"{math.ceil(measured.groups * measured.needed / measured.n):,} groups ({more})"
+    holds = measured.value >= limit if sense == "at_least" else measured.value <= limit
+    way = "holds" if holds else "is missed"
     return (
-        f"about {more} at these rates would decide: fresh ones, or one extension that was declared beforehand with the "
+        f"about {more} at these rates would show that it {way}: fresh ones, or one extension that was declared beforehand with the "
         "error split between both looks (extending this suite until it passes inflates the error)"
     )

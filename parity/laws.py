@@ -7,8 +7,8 @@ or shape, NaN, infinity, or an output that is constant where the reference is no
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,14 +25,16 @@ Law = tuple[str, list[str]]
 
 @dataclass(slots=True)
 class Seen:
-    """What is remembered of one output of one side: how many numbers there were, its first row, and whether another one, or
-    NaN or infinity, came."""
+    """What is remembered of one output of one side: how many numbers there were, its first row, whether another one came, and
+    which hold NaN or infinity."""
 
     tensor: Tensor
     numbers: int = 0
     first: Array | None = None
     varies: bool = False
+    rows: int = 0
     finite: bool = True
+    bad: list[int] = field(default_factory=list)
 
     @property
     def constant(self) -> bool:
@@ -41,10 +43,14 @@ class Seen:
 
     def see(self, array: Array) -> None:
         self.numbers += array.size
-        if array.dtype.kind == "f" and self.finite:
-            self.finite = bool(np.isfinite(array).all())
         axis = self.tensor.batch_axis
         rows = array[None] if axis is None else np.moveaxis(array, axis, 0)
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            self.finite = False
+            if axis is not None:
+                infinite = ~np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
+                self.bad += (self.rows + np.flatnonzero(infinite)).tolist()
+        self.rows += len(rows)
         if self.varies or not len(rows):
             return
         if self.first is None:
@@ -67,8 +73,9 @@ class LawBroken(LockstepError):
 class Walk:
     """Source and candidate side by side, walked once: batches for whoever measures, and what breaks a law in them."""
 
-    def __init__(self, source: Observed, candidate: Observed) -> None:
-        self.source, self.candidate = source, candidate
+    def __init__(self, source: Observed, candidate: Observed, names: Callable[[], Array] | None = None) -> None:
+        """`names`: what gives the rows' own, in the answers' order; asked for only where a law is broken."""
+        self.source, self.candidate, self.names = source, candidate, names
         self.lawful = self._lawful(source.config.signature.answers)
         """Both sides' batches up to the first that breaks a law; LawBroken at the end, if a law was broken."""
         self._laws: list[Law] = []
@@ -98,7 +105,8 @@ class Walk:
             schema.append("the suite is empty")
         if schema:
             self._end([("schema", schema)])
-        finite, constant = list(_not_finite(*sides)), list(_stuck(*sides))
+        source, other = sides
+        finite, constant = list(_not_finite(source, other, self.names)), list(_stuck(source, other))
         self._end([("schema", []), ("finite", finite), ("not constant", constant)])
 
     def _as_declared(self, tensors: tuple[Tensor, ...], schema: list[str]) -> Iterator[Pair]:
@@ -134,12 +142,22 @@ def _schema(
             yield f"`{tensor.name}` in batch {number} is {theirs[tensor.name].dtype}; declared {tensor.dtype}"
 
 
-def _not_finite(source: Mapping[str, Seen], other: Mapping[str, Seen]) -> Iterator[str]:
+def _not_finite(
+    source: Mapping[str, Seen], other: Mapping[str, Seen], names: Callable[[], Array] | None
+) -> Iterator[str]:
     for name in source:
         if not source[name].finite:
-            yield f"`{name}` holds NaN or infinity in the source itself"
+            yield f"`{name}` holds NaN or infinity in the source itself{_where(source[name], names)}"
         if not other[name].finite:
-            yield f"`{name}` holds NaN or infinity"
+            yield f"`{name}` holds NaN or infinity{_where(other[name], names)}"
+
+
+def _where(seen: Seen, names: Callable[[], Array] | None) -> str:
+    """In how many rows, and the first by its name; nothing of an output that has no rows."""
+    if not seen.bad:
+        return ""
+    first = seen.bad[0] if names is None else names()[seen.bad[0]]
+    return f" in {len(seen.bad):,} of {seen.rows:,} rows, the first `{first}`"
 
 
 def _stuck(source: Mapping[str, Seen], other: Mapping[str, Seen]) -> Iterator[str]:

@@ -90,7 +90,8 @@ def measured(limit: Limit, against: Against, scene: Scene) -> Named:
 
 def spoken(limit: Limit) -> str:
     """A metric's name as words."""
-    return limit.metric.replace("_", " ")
+    words = limit.metric.replace("_", " ")
+    return {"auc": "AUC", "kl": "KL", "f1": "F1", "macro f1": "macro F1"}.get(words, words)
 
 
 def float_error(scene: Scene, against: Against, limit: Limit) -> Named:
@@ -229,10 +230,8 @@ def escalation_change(scene: Scene, against: Against, limit: Limit) -> Named:
     rows = scene.rows[against]
     kept = routed(rows, scene.route)
     found = estimate.difference(~kept.reference, ~kept.candidate, rows.groups, limit.confidence)
-    yield (
-        "escalation_change",
-        estimate.measured(estimate.absolute(found), len(rows), rows.groups, limit.sense, limit.threshold),
-    )
+    moved = estimate.absolute(found)
+    yield spoken(limit), estimate.measured(moved, len(rows), rows.groups, limit.sense, limit.threshold)
 
 
 def kept_error_rate(scene: Scene, against: Against, limit: Limit) -> Named:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from compile import percent
 from compile.artifact import artifact_bytes
 from compile.digest import of_document
 from parity.check import Outcome
@@ -42,17 +42,12 @@ def _figures(outcome: Outcome) -> tuple[str, ...]:
     right = summary["correct"]
     return (
         _size(outcome),
-        f"{agrees['value']:.2%} (≥ {_floor(agrees['low']):.2%})",
-        UNKNOWN if right is None else f"{right['candidate']:.2%} ({right['source']:.2%})",
+        f"{percent.share(agrees['value'])} (≥ {percent.at_least(agrees['low'])})",
+        UNKNOWN if right is None else f"{percent.share(right['candidate'])} ({percent.share(right['source'])})",
         f"{summary['latency_p50_s'] * 1000:.3f} ms",
         UNKNOWN if summary["latency_ratio"] is None else f"{summary['latency_ratio']:.2f}",
         digest,
     )
-
-
-def _floor(low: float) -> float:
-    """A lower bound to a hundredth of a per cent, rounded down: rounded up it would claim more than was proved."""
-    return math.floor(round(low * 1e4, 6)) / 1e4
 
 
 def _size(outcome: Outcome) -> str:

@@ -32,6 +32,8 @@ MOST_VALUES = 200
 """A column with more values than this is cut into quarters where it holds numbers, and else names rows, not kinds of rows."""
 DECILES, QUARTERS = 10, 4
 SURELY = 0.05
+MOST_NAMED = 3
+"""Of the small kinds that are one slice together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,9 @@ def _of_column(name: str, kinds: Kinds, smallest: int, groups: Array | None) -> 
     small = [part for part in parts if not _speaks(part, smallest, groups)]
     if len(small) < 2:
         return [*large, *small]
-    together = ", ".join(part.name.removeprefix(f"{name} = ") for part in small)
+    kinds_of_small = [part.name.removeprefix(f"{name} = ") for part in small]
+    more = len(small) - MOST_NAMED
+    together = ", ".join(kinds_of_small[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
     return [
         *large,
         Slice(f"{name} = {together} together", np.sort(np.concatenate([p.rows for p in small])), pooled=True),
@@ -154,7 +158,8 @@ def examined(rows: Rows, columns: Mapping[str, Kinds], limit: Limit) -> tuple[st
     failing = min(interval.high for interval in found) < limit.threshold
     worst = min(range(len(parts)), key=lambda i: found[i].high if failing else found[i].low)
     groups = None if rows.groups is None else codes(rows.groups[parts[worst].rows])
-    return f"agreement in the worst of {len(parts)} slices ({parts[worst].name})", estimate.measured(
+    where = f"the worst of {len(parts)} slices" if len(parts) > 1 else "the only slice"
+    return f"agreement in {where} ({parts[worst].name})", estimate.measured(
         estimates[worst],
         parts[worst].size,
         groups,

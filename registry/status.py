@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from compile.config import names_of
-from compile.errors import ConfigError, IntegrityError, LockstepError, nearest
+from compile.errors import PASSED, TOOLCHAIN, ConfigError, IntegrityError, LockstepError, nearest
 from compile.line import Line
 from compile.project import Project
 from compile.step import read_record
@@ -16,6 +17,10 @@ from registry.embedded import Embedded
 from registry.location import Location
 from registry.reading import Registry, Version
 from registry.stores import open_registry
+
+AS_PUBLISHED, NOT_READ = "as published", "not read"
+SOUND = (AS_PUBLISHED, NOT_READ)
+"""What is said of files that nothing speaks against."""
 
 
 def status_of(project: Project, name: str, location: Location) -> dict[str, Any]:
@@ -63,12 +68,18 @@ def _target(line: Line, target: str) -> dict[str, Any]:
 def _files(registry: Registry, version: Version) -> str:
     """Whether a release's files are as published; a server's are not fetched for that."""
     if not isinstance(registry, Embedded):
-        return "not read"
+        return NOT_READ
     try:
         stored.check(registry, version)
     except IntegrityError as error:
         return str(error)
-    return "as published"
+    return AS_PUBLISHED
+
+
+def code(found: Mapping[str, dict[str, Any]]) -> int:
+    """The exit code: a release whose files are not as published is a registry that failed."""
+    sound = all(version["files"] in SOUND for one in found.values() for version in one["versions"])
+    return PASSED if sound else TOOLCHAIN
 
 
 def lines(name: str, found: dict[str, Any]) -> list[str]:
@@ -82,7 +93,7 @@ def lines(name: str, found: dict[str, Any]) -> list[str]:
         shown.append(f"  {found['problem']}")
     for version in found["versions"]:
         where = ", ".join(version["channels"]) or "no channel"
-        wrong = "" if version["files"] in ("as published", "not read") else f"  {version['files']}"
+        wrong = "" if version["files"] in SOUND else f"  {version['files']}"
         shown.append(f"  version {version['version']:<20} {where:<10} sha256:{str(version['digest'])[:12]}{wrong}")
     if not found["versions"]:
         shown.append("  nothing published")

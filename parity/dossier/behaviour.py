@@ -17,7 +17,7 @@ from compile.config import TaskConfig
 from parity import estimate
 from parity.answers import agree, correct, nearest
 from parity.detection import SCORE
-from parity.dossier.document import Confusion, Flip, Pair, Series, Shift, SliceFact
+from parity.dossier.pair import Confusion, Flip, Pair, Series, Shift, SliceFact
 from parity.dossier.sureness import Sureness, sureness
 from parity.kinds import codes
 from parity.slices import Slice, cut_columns, slices

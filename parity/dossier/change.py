@@ -5,14 +5,16 @@ Two dossiers in, the differences out; pure. The rule: a limit that was edited is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from compile import percent
 from parity.dossier import figures
 from parity.dossier.document import Change, Direction, Dossier, LimitChange, LimitFact, PolicyFact, Target, TargetChange
 from parity.dossier.terms import edits, limits_missing, target_term, terms_changed
 
 Key = tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...], str]
+LAST_VERDICT = "the last verdict"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +44,14 @@ def changed(before: Before, now: Now) -> Change:
     seen = now.judged_before
     judged = () if seen is None else limits_changed(seen, now.policy)
     asked = () if seen is None else terms_changed(seen, now.policy)
-    since_judged = (*_edited(judged, "the last verdict"), *_otherwise(asked, "the last verdict"))
     old = before.facts
     if old is None:
         unread = before.unread
         first = f"{before.version} is there, but {unread}" if unread else "First release: nothing was published before."
         return Change(
             since=before.version, digest=None, unread=unread, source=None, suite=None, policy=(), targets=(),
-            policy_since_judged=judged, judged_as_since_judged=asked, sentences=(first, *since_judged),
+            policy_since_judged=judged, judged_as_since_judged=asked,
+            sentences=(first, *_edited(_dated((), judged, "")), *_otherwise(_dated((), asked, ""))),
         )  # fmt: skip
     since = str(before.version)
     limits, targets = limits_changed(old.policy, now.policy), _targets(old, now.targets)
@@ -76,9 +78,8 @@ def changed(before: Before, now: Now) -> Change:
             *_inputs(source, suite, inputs),
             *(_columns(old.suite_columns, now.suite_columns) if suite else ()),
             *_moved(right),
-            *_otherwise(terms, since),
-            *_edited(limits, since),
-            *since_judged,
+            *_otherwise(_dated(terms, asked, since)),
+            *_edited(_dated(limits, judged, since)),
             *_outcomes(targets),
         ),
     )
@@ -114,23 +115,33 @@ def _columns(was: Sequence[str], now: Sequence[str]) -> list[str]:
 
 
 def _moved(right: tuple[float | None, float | None]) -> list[str]:
-    before, after = (figures.share(one) for one in right)
+    before, after = (percent.share(one) for one in right)
     if None in right or before == after:
         return []
     return [f"The source itself was right on {before} of the rows, now on {after}."]
 
 
-def _otherwise(terms: Sequence[LimitChange], since: str) -> list[str]:
+def _dated(
+    released: Sequence[LimitChange], judged: Sequence[LimitChange], since: str
+) -> Iterator[tuple[str, LimitChange]]:
+    """Each edit once, with what it was made after: the last release, the last verdict, or both."""
+    for one in released:
+        yield f"{since} and since {LAST_VERDICT}" if one in judged else since, one
+    yield from ((LAST_VERDICT, one) for one in judged if one not in released)
+
+
+def _otherwise(terms: Iterable[tuple[str, LimitChange]]) -> list[str]:
     """Edits of what decides besides the policy; which way they work nobody can say in general."""
     return [
-        f"Judged otherwise since {since}: {one.limit}: {one.before or 'none'} → {one.after or 'none'}." for one in terms
+        f"Judged otherwise since {since}: {one.limit}: {one.before or 'none'} → {one.after or 'none'}."
+        for since, one in terms
     ]
 
 
-def _edited(limits: Sequence[LimitChange], since: str) -> list[str]:
+def _edited(limits: Iterable[tuple[str, LimitChange]]) -> list[str]:
     return [
         f"Limit {one.direction} since {since}: {one.limit}: {one.before or 'none'} → {one.after or 'none'}."
-        for one in limits
+        for since, one in limits
     ]
 
 

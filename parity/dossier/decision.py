@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from compile import percent
 from compile.errors import PASSED, TOOLCHAIN, UNDECIDED
 from parity.dossier import figures
 from parity.dossier.document import Answer, FindingFact, Target
+from parity.dossier.missed import brief_reason, reason
 from parity.exit_code import ORDER, of_status
-
-BAD = ("FAIL", "INCONCLUSIVE")
 
 
 def exit_code(targets: Sequence[Target]) -> int:
@@ -35,9 +35,9 @@ def ship(targets: Sequence[Target]) -> Answer:
     first, more = stopping[0], len(stopping) - 1
     also = f" ({more} more: {', '.join(t.name for t in stopping[1:])})" if more else ""
     if code == UNDECIDED:
-        return Answer(word="not yet", sentence=f"{first.name} is undecided{also}: {reason(first)}")
+        return Answer(word="not yet", sentence=f"{first.name} is undecided{also}: {reason(first)}", next=first.next)
     verb = "could not be built or run" if code == TOOLCHAIN else "fails"
-    return Answer(word="no", sentence=f"{first.name} {verb}{also}: {reason(first)}")
+    return Answer(word="no", sentence=f"{first.name} {verb}{also}: {reason(first)}", next=first.next)
 
 
 def _fit(targets: Sequence[Target]) -> Answer:
@@ -50,7 +50,9 @@ def _fit(targets: Sequence[Target]) -> Answer:
     nearest = closest(going)
     if nearest is not None:
         target, found = nearest
-        parts.append(f"Closest to its limit: {target.name} with {figures.brief(found)}")
+        said = figures.said(found, (figures.opposite(found.against, target.baseline_used),))
+        taken = figures.taken(found.used or 0.0)
+        parts.append(f"Closest to its limit: {target.name}, whose {said}; {taken} of the allowance is used")
     if waiting:
         more = f" and {len(waiting) - 1} more go" if len(waiting) > 1 else " goes"
         parts.append(f"{waiting[0]}{more} out unjudged, as the policy allows")
@@ -66,28 +68,11 @@ def closest(targets: Sequence[Target]) -> tuple[Target, FindingFact] | None:
     return max(found, key=lambda pair: pair[1].used or 0.0, default=None)
 
 
-def reason(target: Target) -> str:
-    """Why a target does not pass: its error, why it waits, or the finding that decides."""
-    decider = deciding(target)
-    if decider is None:
-        return (target.why or "nothing was judged").splitlines()[0]
-    needed = ""
-    if decider.status == "INCONCLUSIVE" and decider.needed is not None:
-        needed = f", which about {decider.needed:,} fresh rows would decide"
-    return figures.said(decider) + needed + "."
-
-
-def deciding(target: Target) -> FindingFact | None:
-    """The finding that gives a target its status: of several the one furthest beyond its limit, a broken law first."""
-    found = [one for one in target.findings if one.status == target.status and one.status in BAD]
-    return max(found, key=lambda one: (one.used is None, one.used or 0.0), default=None)
-
-
 def stand_in(target: Target) -> Answer:
     """May this edge target stand in for the cloud?"""
     if target.status != "PASS":
         word = "not yet" if code_of(target) == UNDECIDED or target.status == "DEFERRED" else "no"
-        return Answer(word=word if word == "no" else "not yet", sentence=_capital(reason(target)))  # type: ignore[arg-type]
+        return Answer(word=word if word == "no" else "not yet", sentence=_capital(brief_reason(target)))  # type: ignore[arg-type]
     if target.baseline_used is None:
         return Answer(
             word="not yet", sentence="No cloud target is named as its baseline: only the source was compared."
@@ -113,7 +98,7 @@ def _alike(target: Target) -> str:
     if pair is None:
         return f"Every limit against {target.baseline_used} holds."
     same = f"{pair.n - pair.differ:,} of {pair.n:,}" if pair.differ else f"All {pair.n:,}"
-    most = figures.at_most(pair.high)
+    most = percent.at_most(pair.high)
     return f"{same} answers are those of {pair.other} (at most {most} differ, 95 % confidence)."
 
 

@@ -9,25 +9,23 @@ from __future__ import annotations
 import json
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from compile.errors import ConfigError
 from parity.dossier import SCHEMA
+from parity.dossier.evidence import Cause, SelfTest, Speed
+from parity.dossier.fact import Fact
+from parity.dossier.pair import Pair
 
 Word = Literal["yes", "no", "not yet"]
 
 
-class Fact(BaseModel):
-    """Part of the document. Infinity and NaN are written as words, for JSON has neither."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
-
-
 class Answer(Fact):
-    """The answer to a question of the first screen, and the one sentence that says why."""
+    """The answer to a question of the first screen, why, and what to do next where that is known."""
 
     word: Word
     sentence: str
+    next: str | None = None
 
 
 class LimitFact(Fact):
@@ -80,215 +78,6 @@ class FindingFact(Fact):
     of: str | None = None
 
 
-class Cell(Fact):
-    """One feature of a row: its value, and how many standard deviations it lies from the suite's mean."""
-
-    name: str
-    value: float
-    z: float | None
-
-
-class Shown(Fact):
-    """One input as a person can take it in: exactly one of the kinds is filled."""
-
-    kind: Literal["picture", "wave", "table", "text", "ids", "numbers"]
-    name: str
-    note: str = ""
-    picture: str = ""
-    size: tuple[int, int] = (0, 0)
-    wave: tuple[tuple[float, float], ...] = ()
-    marked: tuple[float, float] = (0.0, 1.0)
-    cells: tuple[Cell, ...] = ()
-    text: str = ""
-
-
-class Flip(Fact):
-    """A row that is answered differently. `right`: whether reference and candidate are right by the label."""
-
-    row: int
-    id: str
-    label: str | None
-    reference: str
-    candidate: str
-    reference_sure: float | None
-    candidate_sure: float | None
-    drift: float
-    right: tuple[bool, bool] | None
-    inputs: tuple[Shown, ...] = ()
-
-
-class Confusion(Fact):
-    reference: str
-    candidate: str
-    count: int
-
-
-class SliceFact(Fact):
-    name: str
-    n: int
-    differ: int
-    value: float
-    low: float
-    high: float
-
-
-class Series(Fact):
-    name: str
-    counts: tuple[int, ...]
-
-
-class Shift(Fact):
-    """How confidence, score or error is spread over the rows, and how far it moved."""
-
-    name: str
-    edges: tuple[float, ...]
-    series: tuple[Series, ...]
-    flips: tuple[int, ...]
-    mark: float | None
-    median: float
-    p99: float
-    largest: float
-
-
-class Pair(Fact):
-    """One target beside one side: the source, or the cloud baseline `other`."""
-
-    against: Literal["source", "baseline"]
-    other: str
-    n: int
-    differ: int
-    share: float
-    low: float
-    high: float
-    agree: float
-    agree_low: float
-    groups: int | None
-    lost: int | None
-    gained: int | None
-    sure: tuple[float, float] | None
-    sure_name: str
-    confusion: tuple[Confusion, ...]
-    slices: tuple[SliceFact, ...]
-    slices_total: int
-    shift: Shift | None
-    flips: tuple[Flip, ...]
-    rule: str
-    sentences: tuple[str, ...] = ()
-
-
-class Speed(Fact):
-    """Latency of one call. `ratio`: artifact over its float twin, call by call in alternation."""
-
-    calls: int
-    p50_s: float
-    p95_s: float
-    p99_s: float
-    float_p50_s: float | None
-    ratio: float | None
-    ratio_low: float | None
-    ratio_high: float | None
-
-
-class Rung(Fact):
-    name: str
-    status: str
-    why: str
-    differ: int | None
-    n: int | None
-    sqnr_db: float | None
-
-
-class Tensor(Fact):
-    module: str
-    op: str
-    sqnr_db: float | None
-    local_sqnr_db: float | None
-
-
-class SecondCause(Fact):
-    """What remains once the cause is undone."""
-
-    cause: str
-    sentence: str
-    remedy: str | None = None
-
-
-class Cause(Fact):
-    """What `lockstep explain` found, or in `missing` why there is nothing."""
-
-    missing: str | None
-    cause: str | None = None
-    explained: bool | None = None
-    sentence: str | None = None
-    second: SecondCause | None = None
-    rungs: tuple[Rung, ...] = ()
-    tensors: tuple[Tensor, ...] = ()
-    first: Tensor | None = None
-    worst: Tensor | None = None
-    suggestion: str | None = None
-    reproduce: str | None = None
-
-    @property
-    def told(self) -> str:
-        """The sentence, and the one about what remains, as one text."""
-        if self.second is None:
-            return _ended(self.sentence)
-        more = f"A second cause remains: {self.second.cause}: {_ended(self.second.sentence)}"
-        return f"{_ended(self.sentence)} {more}"
-
-
-def _ended(sentence: str | None) -> str:
-    """A sentence with its full stop; nothing stays nothing."""
-    return f"{sentence.rstrip('.')}." if sentence else ""
-
-
-class Planted(Fact):
-    """One kind of planted fault at one size: how many, how many of them had to be caught, how many were, and how many that
-    had to be were not."""
-
-    kind: str
-    size: float
-    planted: int
-    must_catch: int
-    caught: int
-    missed: int
-
-
-class Tolerance(Fact):
-    """What a fixed tolerance would have done: of so many faults that had to be caught, and of so many healthy ones."""
-
-    tolerance: str
-    caught: int
-    must_catch: int
-    false_alarms: int
-    benign: int
-
-
-class SelfTest(Fact):
-    """What `lockstep selftest` found, or in `missing` why there is nothing."""
-
-    missing: str | None
-    planted: int | None = None
-    must_catch: int | None = None
-    caught: int | None = None
-    benign: int | None = None
-    false_alarms: int | None = None
-    kinds: tuple[Planted, ...] = ()
-    fixed: tuple[Tolerance, ...] = ()
-
-    @property
-    def sizes(self) -> list[float]:
-        return sorted({one.size for one in self.kinds})
-
-    @property
-    def by_kind(self) -> dict[str, dict[float, Planted]]:
-        """The curve of power of each kind: what was caught, size by size."""
-        found: dict[str, dict[float, Planted]] = {}
-        for one in self.kinds:
-            found.setdefault(one.kind, {})[one.size] = one
-        return found
-
-
 class Target(Fact):
     """One target of the run. `pairs` is empty where nothing could be compared; `why` then says why."""
 
@@ -316,6 +105,7 @@ class Target(Fact):
     findings: tuple[FindingFact, ...]
     pairs: tuple[Pair, ...]
     stand_in: Answer | None
+    next: str | None = None
     cause: Cause
     selftest: SelfTest
 

@@ -1,13 +1,25 @@
-"""Figures as text, the same in every rendering. Law: a share that is not exactly 0 or 1 never reads as 0 % or 100 %."""
+"""Figures as text, the same in every rendering."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from parity.dossier.document import FindingFact, LimitFact, SliceFact, Target
+from compile import percent
+from parity.dossier import beside
+from parity.dossier.document import FindingFact, LimitFact, Target
+from parity.dossier.pair import SliceFact
 
-UNKNOWN = "–"
+UNKNOWN = percent.UNKNOWN
+UNITS = {
+    "share": " %",
+    "points": " points",
+    "dB": " dB",
+    "ratio": " ×",
+    "floors": " floors",
+    "nats": "",
+    "breaches": "",
+}
 EXACT = ("float_error", "sqnr_db", "size_ratio")
 """Metrics that are measured without an interval."""
 PLAIN = {
@@ -16,39 +28,6 @@ PLAIN = {
     "not constant": "outputs move with their inputs",
     "limits": "at least one limit applies",
 }
-
-
-def share(value: float | None) -> str:
-    """A share in per cent, with as many decimals as it takes to differ from none and from all."""
-    if value is None or math.isnan(value):
-        return UNKNOWN
-    if math.isinf(value):
-        return "∞"
-    for digits in (2, 3, 4, 6):
-        text = f"{value * 100:.{digits}f}"
-        if (float(text) not in (0.0, 100.0)) or value in (0.0, 1.0):
-            break
-    return f"{text.rstrip('0').rstrip('.') if value in (0.0, 1.0) else text} %"
-
-
-def at_most(value: float) -> str:
-    """An upper bound of a share: rounded up, for rounded down it would claim more than was proved."""
-    return _bound(value, math.ceil)
-
-
-def at_least(value: float) -> str:
-    """A lower bound of a share: rounded down."""
-    return _bound(value, math.floor)
-
-
-def _bound(value: float, rounded: Callable[[float], int]) -> str:
-    if not math.isfinite(value):
-        return share(value)
-    for digits in (2, 3, 4, 6):
-        text = f"{rounded(round(value * 100 * 10**digits, 6)) / 10**digits:.{digits}f}"
-        if float(text) not in (0.0, 100.0):
-            return f"{text} %"
-    return share(value)
 
 
 def number(value: float | None) -> str:
@@ -78,44 +57,32 @@ def count(value: int | None) -> str:
     return UNKNOWN if value is None else f"{value:,}"
 
 
-def in_unit(value: float, unit: str) -> str:
-    """One figure of a finding."""
-    match unit:
-        case "share":
-            return share(value)
-        case "points":
-            return f"{_points(value)} points"
-        case "dB":
-            return f"{number(value)} dB"
-        case "ratio":
-            return f"{number(value)} ×"
-        case "floors":
-            return f"{number(value)} floors"
-        case _:
-            return number(value)
-
-
 def measured(found: FindingFact) -> str:
     """The value, and its bounds where it has any."""
     if math.isnan(found.value):
         return "not measured"
-    value = in_unit(found.value, found.unit)
     if found.low == found.high or math.isnan(found.low) or math.isnan(found.high):
-        return value
-    return f"{value} ({interval(found.low, found.high, found.unit)})"
+        return value(found)
+    return f"{value(found)} ({beside.interval(found)})"
 
 
-def interval(low: float, high: float, unit: str) -> str:
-    """From its lower to its upper bound, the unit once; shares are rounded outwards."""
-    if unit == "share":
-        return f"{at_least(low).removesuffix(' %')} to {at_most(high)}"
-    text = _points if unit == "points" else number
-    return f"{text(low)} to {text(high)}"
+def value(found: FindingFact) -> str:
+    """The value with its unit."""
+    return f"{beside.value(found)}{UNITS[found.unit]}"
 
 
-def _points(value: float) -> str:
-    """A difference of shares in hundredths, with its sign."""
-    return f"{value * 100:+.2f}".replace("-", "−") if math.isfinite(value) else number(value)
+def part(some: int | None, of: int | None) -> str:
+    """So many of so many."""
+    return UNKNOWN if some is None else f"{count(some)} of {count(of)}"
+
+
+def decibels(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{number(value)} dB"
+
+
+def span(low: float, high: float) -> str:
+    """From the lower to the upper bound of a share, both rounded outwards."""
+    return f"{percent.at_least(low).removesuffix(' %')} to {percent.at_most(high)}"
 
 
 def limit(found: FindingFact) -> str:
@@ -123,14 +90,15 @@ def limit(found: FindingFact) -> str:
     if found.unit == "points":
         lost = number(-found.limit * 100)
         return f"at most {lost} point{'' if lost == '1' else 's'} lost"
-    return f"{found.sense.replace('_', ' ')} {in_unit(found.limit, found.unit)}"
+    return f"{found.sense.replace('_', ' ')} {found.limit * beside.SCALES.get(found.unit, 1.0):.6g}{UNITS[found.unit]}"
 
 
 def metric(found: FindingFact) -> str:
     """A finding's name for a person who did not write the policy."""
     if found.unit == "breaches":
         return f"{found.metric}: {PLAIN.get(found.metric, 'a law')}"
-    return found.metric.removesuffix(" in dB").removesuffix(" in floors")
+    name = found.metric.removesuffix(" in dB").removesuffix(" in floors")
+    return f"share of correct answers{name.removeprefix('correct')}" if found.of == "correct" else name
 
 
 def laws(target: Target) -> str | None:
@@ -143,39 +111,52 @@ def laws(target: Target) -> str | None:
 
 def opposite(against: str, baseline: str | None) -> str:
     """What a finding compares with."""
-    return {"source": "source model", "float": "its float twin", "baseline": baseline or "cloud baseline"}.get(
+    return {"source": "the source", "float": "its float twin", "baseline": baseline or "cloud baseline"}.get(
         against, against
     )
 
 
-def said(found: FindingFact) -> str:
-    """A finding in a sentence's worth of words."""
+def said(found: FindingFact, sides: Sequence[str]) -> str:
+    """A finding in a sentence's worth of words, against these sides."""
     if found.unit == "breaches":
         return found.sentence
+    against = f"{metric(found)} against {' and '.join(sides)}"
     if math.isnan(found.value):
-        return f"{found.metric} against {found.against} could not be measured; {limit(found)} is asked"
-    return f"{metric(found)} against {found.against} is {measured(found)}; {limit(found)} is asked"
+        return f"{against} could not be measured; {limit(found)} is asked"
+    return f"{against} is {measured(found)}; {limit(found)} is asked"
 
 
-def brief(found: FindingFact) -> str:
-    """A finding in a few words: what, how much, of what is asked."""
-    return f"{metric(found)} against {found.against}, {in_unit(found.value, found.unit)} ({limit(found)})"
+def would_decide(found: FindingFact) -> str:
+    """What would decide a limit that is open, and which way it would decide; nothing where nothing was measured."""
+    if math.isnan(found.value) or not found.n:
+        return ""
+    if found.against == "float":
+        return "measuring again on a quiet machine may decide"
+    if found.needed is None:
+        return "no number of rows at these rates would decide"
+    holds = found.value >= found.limit if found.sense == "at_least" else found.value <= found.limit
+    rows = f"{count(found.needed)} fresh rows{' of that slice' if found.of == 'worst_slice' else ''}"
+    if found.groups is not None:
+        rows = f"{count(math.ceil(found.groups * found.needed / found.n))} fresh groups ({count(found.needed)} rows)"
+    return f"at these rates about {rows} would show that it {'holds' if holds else 'is missed'}"
 
 
 def policy_limit(one: LimitFact) -> str:
     """A limit's bound as the policy writes it."""
     words = {"at_least": "at least", "at_most": "at most", "margin": "margin", "relative_margin": "relative margin"}
-    sure = "" if one.metric in EXACT else f", {one.confidence:.0%} confidence"
+    sure = "" if one.metric in EXACT else f", {percent.whole(one.confidence)} confidence"
     return f"{words[one.kind]} {one.bound:g}{sure}"
 
 
-def percent(used: float) -> str:
-    """The share of an allowance, which may well be more than all of it."""
-    return f"{used:.0%}" if used < 100 else "over 100 times" if math.isfinite(used) else "far beyond"
+def taken(used: float) -> str:
+    """The share of an allowance that is taken up, which may well be more than all of it."""
+    if used < 10:
+        return percent.whole(used)
+    return f"{used:.0f} times" if used < 100 else "over 100 times" if math.isfinite(used) else "far beyond"
 
 
 def signed(z: float | None) -> str:
-    return UNKNOWN if z is None else f"{z:+.1f}".replace("-", "−")
+    return UNKNOWN if z is None else f"{z:+z.1f}".replace("-", "−")
 
 
 def sure(value: float | None) -> str:

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.dossier.document import Cell, Shown
+from compile import percent
+from parity.dossier.pair import Cell, Shown
 
 Array = NDArray[Any]
 WIDEST = 96
@@ -24,6 +25,7 @@ WIDEST = 96
 LEAST_SIDE = 8
 LEAST_WAVE = 64
 MOST_CELLS = 63
+MOST_READINGS = 16
 MOST_IDS = 48
 MOST_TEXT = 600
 POINTS = 240
@@ -58,7 +60,7 @@ def shown(row: Mapping[str, Array], scales: Mapping[str, Scale], around: Mapping
 def _one(name: str, array: Array, scale: Scale | None, around: Array | None) -> Shown:
     if array.dtype.kind in "US":
         return _text(name, array)
-    if array.dtype.kind in "iu" and array.dtype.itemsize > 2 and array.ndim == 1:
+    if array.ndim == 1 and _are_ids(array):
         return _ids(name, array)
     image = as_image(array)
     if image is not None:
@@ -69,6 +71,13 @@ def _one(name: str, array: Array, scale: Scale | None, around: Array | None) -> 
         return _table(name, array.reshape(-1), scale)
     first = ", ".join(f"{v:.4g}" for v in array.reshape(-1)[:12])
     return Shown(kind="numbers", name=name, note=f"{array.dtype} {list(array.shape)}", text=f"{first}, …")
+
+
+def _are_ids(array: Array) -> bool:
+    """Wide integers; and unsigned ones of two bytes that are too many to be readings and too few to be a signal."""
+    if array.dtype == np.uint16:
+        return MOST_READINGS < len(array) < LEAST_WAVE
+    return array.dtype.kind in "iu" and array.dtype.itemsize > 2
 
 
 def as_image(array: Array) -> Array | None:
@@ -122,7 +131,7 @@ def _wave(name: str, frame: Array, around: Array | None) -> Shown:
     pieces = np.array_split(line / (loudest or 1.0), min(POINTS, len(line)))
     wave = tuple((round(float(p.min()), 3), round(float(p.max()), 3)) for p in pieces)
     peak = float(np.abs(frame.astype(np.float64)).max())
-    level = f"{peak / FULL_SCALE:.1%} of full scale" if frame.dtype == np.int16 else f"{peak:.3g}"
+    level = f"{percent.share(peak / FULL_SCALE, 1)} of full scale" if frame.dtype == np.int16 else f"{peak:.3g}"
     return Shown(kind="wave", name=name, note=f"{len(frame)} samples, peak {level}", wave=wave, marked=(0.0, 1.0))
 
 

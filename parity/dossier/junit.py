@@ -7,11 +7,14 @@ that a target which is not required misses.
 
 from __future__ import annotations
 
+import math
 import re
 from xml.etree import ElementTree
 
+from compile import percent
 from parity.dossier import figures
 from parity.dossier.document import Dossier, FindingFact, Target
+from parity.dossier.missed import Missed
 
 ILLEGAL = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What XML 1.0 (section 2.2) cannot hold."""
@@ -50,11 +53,26 @@ def _case(suite: ElementTree.Element, dossier: Dossier, target: Target, found: F
     case = _named(suite, dossier, target, name)
     if found.status == "PASS":
         return
-    message = figures.said(found)
+    message = Missed(found, (figures.opposite(found.against, target.baseline_used),)).sentence
     if not target.required:
         _add(case, "skipped", f"{found.status}, not required ({target.optional_because}): {message}", "")
     else:
-        _add(case, "failure" if found.status == "FAIL" else "error", message, f"{found.sentence}\nwhy: {found.why}")
+        _add(case, "failure" if found.status == "FAIL" else "error", message, _behind(found))
+
+
+def _behind(found: FindingFact) -> str:
+    """What the message rests on: rows, groups and confidence, and why the policy asks for it."""
+    if found.unit == "breaches":
+        return "a law: no policy lifts it"
+    if math.isnan(found.value):
+        return f"{found.sentence}\nwhy: {found.why}"
+    rows = f"n = {figures.count(found.n)}" + (
+        "" if found.groups is None else f" in {figures.count(found.groups)} groups"
+    )
+    sure = (
+        "" if found.confidence is None or found.low == found.high else f", {percent.whole(found.confidence)} confidence"
+    )
+    return f"{rows}{sure}\nwhy: {found.why}"
 
 
 def _unjudged(suite: ElementTree.Element, dossier: Dossier, target: Target) -> None:

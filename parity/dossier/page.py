@@ -11,8 +11,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from parity.dossier import decision, figures, plots
-from parity.dossier.document import Dossier, Shown, Target
+from compile import percent
+from parity.dossier import figures, plots
+from parity.dossier.document import Dossier, Target
+from parity.dossier.missed import reason
+from parity.dossier.pair import Pair, Shown
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -40,10 +43,17 @@ def _environment() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     folder = FileSystemLoader(Path(__file__).parent / "templates")
-    made = Environment(loader=folder, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made = Environment(
+        loader=folder,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=held,
+    )
     made.filters |= {
         "prose": prose,
-        "share": figures.share,
+        "share": percent.share,
         "number": figures.number,
         "sized": figures.sized,
         "seconds": figures.seconds,
@@ -53,15 +63,23 @@ def _environment() -> Environment:
     }
     made.globals |= {
         "figures": figures,
-        "deciding": decision.deciding,
+        "at_least": percent.at_least,
+        "whole": percent.whole,
+        "reason": reason,
         "used_bar": lambda found: _safe(plots.used(found)),
         "slice_bar": lambda part, least, limit: _safe(plots.slice_bar(part, least, limit)),
         "histogram": lambda *facts: _safe(plots.histogram(*facts)),
         "depth": lambda *facts: _safe(plots.depth(*facts)),
         "wave": lambda shown, name: _safe(plots.wave(shown, name)),
         "alternative": alternative,
+        "repeats": repeats,
     }
     return made
+
+
+def held(shown: object) -> object:
+    """What a template prints; a figure and its sign of per cent stay on one line."""
+    return shown.replace(" %", "\u00a0%") if isinstance(shown, str) else shown
 
 
 def _safe(svg: str) -> Markup:
@@ -69,6 +87,17 @@ def _safe(svg: str) -> Markup:
     from markupsafe import Markup
 
     return Markup(svg)
+
+
+def repeats(target: Target, pair: Pair) -> bool:
+    """Whether all that a page shows of this pair's answers it showed of the pair before: source and cloud answered alike."""
+    first = target.pairs[0]
+    return pair is not first and pair.differ > 0 and _shown(pair) == _shown(first)
+
+
+def _shown(pair: Pair) -> tuple[object, ...]:
+    rows = tuple((flip.row, flip.reference, flip.candidate) for flip in pair.flips)
+    return pair.n, pair.differ, pair.confusion, pair.slices, rows
 
 
 def prose(text: str) -> Markup:

@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterable, Sequence
 from html import escape
 
 from parity.dossier import figures
-from parity.dossier.document import FindingFact, Shift, Shown, SliceFact, Tensor
+from parity.dossier.document import FindingFact
+from parity.dossier.evidence import Tensor
+from parity.dossier.pair import Shift, Shown, SliceFact
 
 WIDE, HIGH = 400, 210
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 14, 40

@@ -15,18 +15,9 @@ from typing import Any
 
 from compile.step import read_record
 from parity import measure
-from parity.dossier.document import (
-    Cause,
-    FindingFact,
-    Planted,
-    Rung,
-    SecondCause,
-    SelfTest,
-    SliceFact,
-    Speed,
-    Tensor,
-    Tolerance,
-)
+from parity.dossier.document import FindingFact
+from parity.dossier.evidence import Cause, Planted, Rung, SecondCause, SelfTest, Speed, Tensor, Tolerance
+from parity.dossier.pair import SliceFact
 from parity.limit import KINDS, Limit
 from parity.policy import Policy
 

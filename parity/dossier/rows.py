@@ -23,8 +23,8 @@ from compile.errors import LockstepError
 from compile.kept import Batch
 from compile.project import Project
 from compile.signature import Signature
-from parity.dossier.document import Shown
 from parity.dossier.inputs import LEAST_WAVE, Scale, shown
+from parity.dossier.pair import Shown
 
 Array = NDArray[Any]
 NEIGHBOURS = 6

@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 from html import escape
 
-from parity.dossier import decision, figures
+from compile import percent
+from parity.dossier import figures
 from parity.dossier.document import Dossier, Target
+from parity.dossier.missed import missed, reason
 
 ICONS = {"yes": "✅", "no": "❌", "not yet": "⏳"}
 STATUS = {"PASS": "✅", "FAIL": "❌", "ERROR": "❌", "INCONCLUSIVE": "⏳", "DEFERRED": "⏳"}
+CODE = re.compile(r"`([^`|<>&\s][^`|<>&]*)`")
+"""Code whose text neither ends a cell of a table nor reads as a tag."""
 SPECIAL = re.compile(r"([\\`*_{}\[\]|#~!])")
 
 
@@ -36,8 +40,13 @@ def not_judged(model: str, why: str) -> str:
 
 
 def text(value: str) -> str:
-    """Text of data as Markdown shows it: special characters and tags escaped, one line."""
-    return SPECIAL.sub(r"\\\1", escape(" ".join(value.split()), quote=False))
+    """Text of data as Markdown shows it: special characters and tags escaped, one line; `code` stays code."""
+    parts = CODE.split(" ".join(value.split()))
+    return "".join(f"`{part}`" if i % 2 else _escaped(part) for i, part in enumerate(parts))
+
+
+def _escaped(value: str) -> str:
+    return SPECIAL.sub(r"\\\1", escape(value, quote=False))
 
 
 def _answers(dossier: Dossier) -> list[str]:
@@ -46,6 +55,7 @@ def _answers(dossier: Dossier) -> list[str]:
         "",
         f"**May this be shipped?** {ICONS[dossier.ship.word]} **{dossier.ship.word}.** {text(dossier.ship.sentence)}",
         "",
+        *([f"Next: {text(dossier.ship.next)}", ""] if dossier.ship.next else []),
     ]
     edges = [target for target in dossier.targets if target.stand_in is not None]
     if edges:
@@ -74,10 +84,10 @@ def _table(dossier: Dossier) -> list[str]:
 
 def _row(target: Target) -> list[str]:
     pair, speed = target.pair("source"), target.speed
-    agrees = figures.UNKNOWN if pair is None else f"{figures.share(pair.agree)} (≥ {figures.at_least(pair.agree_low)})"
+    agrees = figures.UNKNOWN if pair is None else f"{percent.share(pair.agree)} (≥ {percent.at_least(pair.agree_low)})"
     right = figures.UNKNOWN
     if target.right is not None:
-        right = f"{figures.share(target.right[1])} ({figures.share(target.right[0])})"
+        right = f"{percent.share(target.right[1])} ({percent.share(target.right[0])})"
     optional = "" if target.required else ", not required"
     return [
         text(target.name),
@@ -103,10 +113,9 @@ def _limits(dossier: Dossier) -> list[str]:
     """Every limit that is not met, and every target that was not judged."""
     lines: list[str] = []
     for target in dossier.targets:
-        missed = [found for found in target.findings if found.status != "PASS"]
-        lines += [f"- {text(target.name)}: **{found.status}** {text(figures.said(found))}" for found in missed]
+        lines += [f"- {text(target.name)}: **{one.found.status}** {text(one.sentence)}" for one in missed(target)]
         if not target.findings:
-            lines.append(f"- {text(target.name)}: **{target.status}** {text(decision.reason(target))}")
+            lines.append(f"- {text(target.name)}: **{target.status}** {text(reason(target))}")
     return ["**Limits that are not met, targets that were not judged**", "", *lines, ""] if lines else []
 
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 
+from compile import percent
 from compile.config import TaskConfig, TaskKind
 from parity.dossier import figures
-from parity.dossier.document import Pair
+from parity.dossier.pair import Pair
 
 VERBS: dict[TaskKind, str] = {
     "classification": "change class",
@@ -35,8 +36,8 @@ def in_words(pair: Pair, task: TaskConfig, noun: str) -> tuple[str, ...]:
 def _nothing(pair: Pair, noun: str) -> tuple[str, ...]:
     other = "the source" if pair.against == "source" else pair.other
     return (
-        f"All {pair.n:,} {noun} are answered as by {other}.",
-        f"That proves that of {noun} like these at most {figures.at_most(pair.high)} would be answered differently, with "
+        f"All {pair.n:,} {noun}{_in_groups(pair)} are answered as by {other}.",
+        f"That proves that of {noun} like these at most {percent.at_most(pair.high)} would be answered differently, with "
         "95 % confidence; it says nothing about inputs unlike those of the suite.",
     )
 
@@ -51,9 +52,14 @@ def _how_many(pair: Pair, task: TaskConfig, noun: str) -> str:
     if task.kind in ("regression", "none"):
         verb += f" of {task.tolerance:g}"
     return (
-        f"{pair.differ:,} of {pair.n:,} {noun} {verb}: {figures.share(pair.share)}, at most "
-        f"{figures.at_most(pair.high)} with 95 % confidence."
+        f"{pair.differ:,} of {pair.n:,} {noun}{_in_groups(pair)} {verb}: {percent.share(pair.share)}, at most "
+        f"{percent.at_most(pair.high)} with 95 % confidence."
     )
+
+
+def _in_groups(pair: Pair) -> str:
+    """What the bound rests on where rows are not independent: a reader who counts rows would expect a narrower one."""
+    return "" if pair.groups is None else f" in {pair.groups:,} groups"
 
 
 def _which(pair: Pair, task: TaskConfig) -> list[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from compile import percent
 from compile.errors import ConfigError, nearest
 from parity.explain.ladder import ANSWERS, ORDER, slug
 
@@ -72,7 +73,7 @@ def _row(rung: Mapping[str, Any], step: str | None) -> tuple[str, ...]:
     if agrees is None:
         return rung["name"], UNKNOWN, UNKNOWN, UNKNOWN, f"{mark} {rung['why']}"
     db = "exact" if rung["exact"] else UNKNOWN if rung["sqnr_db"] is None else f"{rung['sqnr_db']:.1f} dB"
-    rate = f"{agrees['value']:.2%} (≥ {agrees['low']:.2%})"
+    rate = f"{percent.share(agrees['value'])} (≥ {percent.at_least(agrees['low'])})"
     return rung["name"], rate, f"{agrees['disagree']:,}", db, mark
 
 
@@ -88,7 +89,7 @@ def details(document: Mapping[str, Any]) -> list[str]:
         lines.append(f"flips:   rows {rows}{more}")
     if document["cause"] == "unexplained" and document["hypotheses"]:
         best = document["hypotheses"][0]
-        lines.append(f"nearest: {best['name']} ({best['score']:.0%} of the error)")
+        lines.append(f"nearest: {best['name']} ({percent.whole(best['score'])} of the error)")
     lines.append(f"see it:  {document['reproduce']}")
     if document["suggestion"] is not None:
         lines.append(f"tried:   {document['suggestion']['text']}; on {document['suggestion']['judged_on']}")

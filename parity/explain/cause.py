@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from compile import percent
 from compile.errors import ToolchainError
 from parity.explain import exchange, postprocessing, preprocessing, several
 from parity.explain.altered import altered
@@ -128,7 +129,7 @@ def _mistaken(case: Case, rung: Rung, bench: Bench, trials: Sequence[Trial], cha
 def _reproduced(
     kind: Kind, best: Trial, trials: Sequence[Trial], second: Cause | None = None, *, of: str = "the error"
 ) -> Cause:
-    sentence = f"{best.name}; done to the source's graph, this reproduces {best.score:.1%} of {of}"
+    sentence = f"{best.name}; done to the source's graph, this reproduces {percent.share(best.score, 1)} of {of}"
     return Cause(kind, sentence, best.remedy, trials, second=second)
 
 
@@ -144,7 +145,7 @@ def _and_more(case: Case, rung: Rung, bench: Bench, best: Trial, trials: Sequenc
 
 
 def _unknown(share: float) -> Cause:
-    return Cause("unexplained", f"no experiment explains the {share:.1%} of the error that are left")
+    return Cause("unexplained", f"no experiment explains the {percent.share(share, 1)} of the error that are left")
 
 
 def _exchange(found: exchange.Exchange) -> Cause:
@@ -277,6 +278,8 @@ def by_structure(case: Case, rung: Rung, changed: Sequence[Change], trials: Sequ
         told = "the graph answers well without ONNX Runtime's optimizer: the operators that it fuses round otherwise"
         return Cause("fusion", told, None, trials)
     best = (
-        f"; the best of {len(trials)} hypotheses explains {max(trials[0].score, 0):.0%} of the error" if trials else ""
+        f"; the best of {len(trials)} hypotheses explains {percent.whole(max(trials[0].score, 0))} of the error"
+        if trials
+        else ""
     )
     return Cause("unexplained", f"no experiment explains {rung.name}{best}", None, trials)

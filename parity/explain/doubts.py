@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from compile import percent
 from compile.config import ModelFile, TaskConfig
 from compile.errors import ToolchainError
 from parity import statistics
@@ -47,7 +48,8 @@ def about(config: ModelFile, case: Case, source: Path, columns: Mapping[str, Arr
         found += [*_shifted(config.task, answers, labels), *_inputs(config, case, source, labels)]
     for name, remedy, before, after in found:
         if _holds(before, after, len(found)):
-            rates = f"the source is right in {before.mean():.1%} of the rows as they are, in {after.mean():.1%} so"
+            was, so = (percent.share(float(one.mean()), 1) for one in (before, after))
+            rates = f"the source is right in {was} of the rows as they are, in {so} so"
             return Doubt(f"the suite, not the artifact: {name}; {rates}", remedy)
     return None
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from compile import percent
 from compile.errors import ToolchainError
 from parity.explain.case import Case
 from parity.explain.gaps import NARROW, Gap, facing, gaps, is_narrow, loses, paired
@@ -48,7 +49,7 @@ def weights(case: Case, truth: Truth = None) -> Exchange | None:
         assert suspicion.mended is not None
         gone = share_gone(case, sound, suspicion.mended, truth)
         if gone > MOST_LEFT:
-            told = f"{suspicion.sentence}; with the source's in their place {gone:.0%} of the error is gone"
+            told = f"{suspicion.sentence}; with the source's in their place {percent.whole(gone)} of the error is gone"
             return replace(suspicion, sentence=told)
     return None
 
@@ -68,7 +69,7 @@ def narrow(case: Case) -> Exchange | None:
         if gone > MOST_LEFT:
             sentence = (
                 f"{len(lost)} of the artifact's {len(theirs)} weight tensors are the source's stored in {kind}; with the "
-                f"source's own in their place {gone:.0%} of the error is gone"
+                f"source's own in their place {percent.whole(gone)} of the error is gone"
             )
             modules = list(dict.fromkeys(theirs[key].module for key in lost))
             return Exchange("runtime precision", sentence, "store the weights in float32", modules, mended)
@@ -113,7 +114,7 @@ def ranges(case: Case, truth: Truth = None) -> Exchange | None:
     sentence = (
         f"{len(other)} activation ranges are not those that the calibration data gives{saturated(case, case.found)}"
     )
-    after = f"; with those in their place {gone:.0%} of the error is gone"
+    after = f"; with those in their place {percent.whole(gone)} of the error is gone"
     modules = [one.module for one in cut_off(case, case.found)]
     return Exchange("quantization", sentence + after, "calibrate again and rebuild", modules, mended)
 
@@ -135,7 +136,8 @@ def saturated(case: Case, graph: onnx.ModelProto) -> str:
         return ""
     giver, reader = cut[0].module, cut[0].reader
     what = f"a tensor inside `{giver}`" if giver == reader else f"what `{giver}` gives to `{reader}`"
-    return f"; {what} saturates: {cut[0].share:.2%} of its values, {cut[0].lost:.1%} of its energy, lie out of range"
+    values, energy = percent.share(cut[0].share), percent.share(cut[0].lost, 1)
+    return f"; {what} saturates: {values} of its values, {energy} of its energy, lie out of range"
 
 
 def share_gone(case: Case, sound: onnx.ModelProto, mended: onnx.ModelProto, truth: Truth) -> float:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from compile import percent
 from parity.explain.case import Case
 from parity.explain.exchange import MOST_LEFT, Exchange, saturated, share_gone
 from parity.explain.gaps import facing, paired
@@ -48,7 +49,9 @@ def quantizers(case: Case) -> Exchange | None:
     sentence = (
         f"the artifact was quantized by other means than here{saturated(case, case.found)}; with its layers back in "
     )
-    return Exchange("quantization", f"{sentence}float {gone:.0%} of the error is gone", "quantize it here", [])
+    return Exchange(
+        "quantization", f"{sentence}float {percent.whole(gone)} of the error is gone", "quantize it here", []
+    )
 
 
 def unquantized(model: onnx.ModelProto, *, widened: bool) -> onnx.ModelProto:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from compile import build
+from compile import build, percent
 from compile.build import Made
 from compile.config import load_model
 from compile.errors import ToolchainError
@@ -84,13 +84,14 @@ def _rebuilt(climber: Climber, keep: list[str], rungs: Mapping[str, Any]) -> dic
     ratio = _latency(climber)
     share = compiled_share(_layers(climber), _macs(graph))
     named = ", ".join(f"`{module}`" for module in keep)
-    figures = f"agreement {_percent(before['value'])} → {_percent(after)}, latency {ratio - 1:+.0%}"
+    figures = f"agreement {_percent(before['value'])} → {_percent(after)}, latency {(ratio - 1) * 100:+.0f} %"
     text = f"keep {named} in float: {figures}"
     if after <= before["value"]:
         text = f"none that helps: with {named} in float, {figures}"
     elif share < climber.target.quantized_share:
         text += (
-            f" (then {share:.0%} of the work is integer: lower the target's `quantized_share` in a copy of its config)"
+            f" (then {percent.share(share)} of the work is integer: lower the target's `quantized_share` in a copy of its "
+            "config)"
         )
     judged = f"{before['n']:,} rows of the suite; the layers were picked on calibration data"
     return _suggestion(text, keep, before["value"], after, ratio, judged)
@@ -144,7 +145,7 @@ def _decibels(value: float | None) -> str:
 
 
 def _percent(value: float | None) -> str:
-    return "not measured" if value is None else f"{value:.2%}"
+    return "not measured" if value is None else percent.share(value)
 
 
 def _suggestion(

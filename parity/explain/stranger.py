@@ -6,6 +6,7 @@ rule: what is called quantization has the source's weights, rounded to so many b
 
 from __future__ import annotations
 
+from compile import percent
 from compile.errors import ToolchainError
 from parity.explain.case import Case
 from parity.explain.exchange import MOST_LEFT
@@ -56,6 +57,6 @@ def _told(strange: Weights, of: Weights, why: str) -> str | None:
         return None
     largest = max(strange.values(), key=lambda one: one.array.size)
     return (
-        f"the artifact holds another network: {len(strange)} of its {len(of)} weight tensors, {share:.0%} of its numbers, "
-        f"{why} (`{largest.module}`: {'×'.join(map(str, largest.array.shape))})"
+        f"the artifact holds another network: {len(strange)} of its {len(of)} weight tensors, {percent.whole(share)} of its "
+        f"numbers, {why} (`{largest.module}`: {'×'.join(map(str, largest.array.shape))})"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from compile import percent
 from parity.plan.rehearsal import Rehearsed
 from parity.plan.station import Plan, Planned
 
@@ -15,7 +16,7 @@ def lines(found: Sequence[Planned]) -> list[str]:
     for one in found:
         alike.setdefault((*one.plans, *one.rehearsed), []).append(one)
     rows = f"{found[0].rows:,} rows" + (f" in {found[0].groups:,} groups" if found[0].groups is not None else "")
-    shown = [f"{rows}, for a model that flips {found[0].flips:.2%} of its answers and loses nothing"]
+    shown = [f"{rows}, for a model that flips {percent.share(found[0].flips)} of its answers and loses nothing"]
     for members in alike.values():
         first = members[0]
         shown += ["", ", ".join(one.target for one in members)]
@@ -26,7 +27,7 @@ def lines(found: Sequence[Planned]) -> list[str]:
         if first.unforeseen:
             shown.append(f"  not foreseen here: {', '.join(first.unforeseen)}")
         if first.plans or first.rehearsed:
-            chance = f"passes with a chance of at least {min(first.all_limits, 0.999):.1%}"
+            chance = f"passes with a chance of at least {percent.share(min(first.all_limits, 0.999), 1)}"
             shown.append(f"  all of these together: {chance} (misses of limits and sides added up)")
     return shown
 
@@ -54,7 +55,7 @@ def _of_rehearsal(one: Rehearsed) -> str:
         "scores that move by rounding alone pass" if one.chance else "not even scores that move by rounding alone pass"
     )
     if not one.rounded:
-        how = f"passes with a chance of at least {min(one.chance, 0.999):.1%} (on made-up suites)"
+        how = f"passes with a chance of at least {percent.share(min(one.chance, 0.999), 1)} (on made-up suites)"
     need = "" if one.rounded else "; no number of rows that was tried makes it 80 %"
     if one.needed is not None:
         need = f"; 80 % needs {one.needed // 2:,} to {one.needed:,} rows"
@@ -63,4 +64,4 @@ def _of_rehearsal(one: Rehearsed) -> str:
 
 
 def _share(chance: float) -> str:
-    return "over 99.9 %" if chance > 0.999 else f"{chance:.1%}"
+    return "over 99.9 %" if chance > 0.999 else percent.share(chance, 1)

@@ -65,6 +65,14 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path: Path, array: np.ndarray, c
         read_npz(tmp_path, x=array)
 
 
+def test_labels_that_are_no_numbers_are_refused_with_the_row_and_their_number(tmp_path: Path) -> None:
+    labels = np.array([1.0, np.nan, 0.5, np.inf, 1.0])
+    with pytest.raises(ConfigError, match=r"labels: 2 of 5 are NaN or infinite, the first in row `b`; leave"):
+        read_npz(tmp_path, x=X, labels=labels, id=np.array(list("abcde")))
+    with pytest.raises(ConfigError, match=r"the first in row 1; leave"):
+        read_npz(tmp_path, x=X, labels=labels)
+
+
 def test_a_size_outside_its_axis_is_refused(tmp_path: Path) -> None:
     config = model(
         inputs={"x": {"dtype": "float32", "shape": ["batch", "width"]}},

@@ -30,7 +30,7 @@ def layer(name: str, integer: bool) -> dict[str, Any]:
 def test_a_quantizer_that_did_nothing_is_an_error_that_names_the_layers(tmp_path: Path) -> None:
     folder = graph_folder(tmp_path, 0.0, first=10, second=5)
     with pytest.raises(
-        ToolchainError, match=r"0% of the work is integer in the quantized graph.*In float: first, second"
+        ToolchainError, match=r" 0 % of the work is integer in the quantized graph.*In float: first, second"
     ):
         checked_share([], folder, TARGET, "m: t")
 
@@ -39,7 +39,7 @@ def test_a_runtime_that_runs_the_graph_in_float_is_an_error_that_names_the_layer
     folder = graph_folder(tmp_path, 1.0, first=10, second=90)
     layers = [layer("first", True), layer("second", False)]
     with pytest.raises(
-        ToolchainError, match=r"10% of the work is integer in what the runtime compiled.*second \(Conv, f32\)"
+        ToolchainError, match=r"10.00 % of the work is integer in what the runtime compiled.*second \(Conv, f32\)"
     ):
         checked_share(layers, folder, TARGET, "m: t")
 

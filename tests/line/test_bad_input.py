@@ -79,9 +79,9 @@ def test_pickle_is_refused_and_never_runs(project: Path) -> None:
 
 def test_nan_in_the_suite(project: Path) -> None:
     x = suite_x(project)
-    x[7, 2] = np.nan
-    rewrite(project, "suite", x=x)
-    refused(project, 2, "suite batch 0: `x`: found nan at [7, 2]")
+    x[7, 2] = x[9, 1] = x[9, 2] = np.nan
+    rewrite(project, "suite", x=x, id=np.array([f"take-{i}" for i in range(len(x))]))
+    refused(project, 2, "suite batch 0: `x`: found nan at [7, 2] (row `take-7`) and in 1 more row;")
 
 
 def test_a_declared_output_shape_that_the_model_does_not_have(project: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from tests.conftest import json_of, run_in
 from tests.line.test_sources import write_ocr
 
+ROOT = Path(__file__).parents[2]
 VERBS = (
     "init",
     "build",
@@ -101,6 +103,39 @@ def test_init_writes_a_config_that_is_nearly_ready(project: Path) -> None:
     done = run_in(project, "check", "ocr", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     assert json_of(done)["targets"][0]["status"] == "PASS"
+
+
+@pytest.mark.parametrize(
+    ("shape", "kinds"),
+    [
+        (["batch", 10], {"none", "classification", "embedding"}),
+        (["batch", 1], {"none", "binary_score", "regression"}),
+        (["batch", 40, 6], {"none", "sequence", "detection"}),
+        (["batch", 3, 8, 8], {"none"}),
+    ],
+)
+def test_init_offers_every_task_that_the_output_allows_and_each_loads(
+    shape: list[int | str], kinds: set[str], tmp_path: Path
+) -> None:
+    from onnx import TensorProto, helper, save
+
+    from compile.config import load_model
+    from compile.init import write_config
+    from compile.project import Project
+
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", value[:1], value[1:])
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), tmp_path / "m.onnx")
+    copytree(ROOT / "configs", tmp_path / "configs")
+    text = write_config(Project(tmp_path), "mine", tmp_path / "m.onnx").read_text()
+    offered = [line.removeprefix("# ") for line in text.splitlines() if line.removeprefix("# ").startswith("task:")]
+    assert "policy: default" in text
+    found = set()
+    for number, line in enumerate(offered):
+        path = tmp_path / "configs" / "models" / f"mine-{number}.yaml"
+        path.write_text("\n".join([*(one for one in text.splitlines() if "task:" not in one), line]))
+        found.add(load_model(Project(tmp_path), path.stem).task.kind)
+    assert found == kinds
 
 
 def test_init_overwrites_nothing_and_takes_no_other_file(project: Path) -> None:

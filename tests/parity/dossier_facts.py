@@ -6,24 +6,9 @@ from typing import Any
 
 from parity.dossier.change import Before, Now, changed
 from parity.dossier.decision import exit_code, ship, stand_in
-from parity.dossier.document import (
-    Cause,
-    Cell,
-    Confusion,
-    Dossier,
-    FindingFact,
-    Flip,
-    LimitFact,
-    Pair,
-    PolicyFact,
-    SelfTest,
-    Series,
-    Shift,
-    Shown,
-    SliceFact,
-    Speed,
-    Target,
-)
+from parity.dossier.document import Dossier, FindingFact, LimitFact, PolicyFact, Target
+from parity.dossier.evidence import Cause, SelfTest, Speed
+from parity.dossier.pair import Cell, Confusion, Flip, Pair, Series, Shift, Shown, SliceFact
 
 HOSTILE = "<script>alert(1)</script>|`*_&\"'"
 HUGE = "x" * 3000

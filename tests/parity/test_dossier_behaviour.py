@@ -12,10 +12,11 @@ from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix
 
 from compile.config import TaskConfig
-from parity.dossier import behaviour, figures, inputs, plots
+from parity.dossier import behaviour, inputs, plots
 from parity.dossier.behaviour import MOST_FLIPS, Said, Stage
-from parity.dossier.document import Pair
+from parity.dossier.pair import Pair
 from parity.dossier.words import in_words
+from tests.parity.dossier_facts import pair
 
 NAMES = ("boot", "coat", "dress")
 
@@ -110,6 +111,15 @@ def words_of(kind: str, ours: np.ndarray, theirs: np.ndarray, **columns: Any) ->
     made = stage(kind, len(ours), **columns)
     found = behaviour.compare(made, "source", "source", Said(ours, None), Said(theirs, None))
     return found, in_words(found, made.task, "requests")
+
+
+def test_words_say_how_many_groups_a_bound_rests_on() -> None:
+    """Of 1,000 rows that all agree at most 0.30 % would differ (3 / 1,000); of 10 groups it is 26 %."""
+    task = TaskConfig(kind="classification")
+    for differ in (0, 6):
+        facts = pair(differ=differ).model_copy(update={"groups": 10})
+        assert " 1,000 images in 10 groups " in in_words(facts, task, "images")[0]
+        assert "group" not in in_words(pair(differ=differ), task, "images")[0]
 
 
 def test_a_threshold_is_crossed_in_words() -> None:
@@ -215,28 +225,6 @@ def test_boxes_are_said_by_class_score_and_place() -> None:
     assert found.flips[0].candidate.endswith(" …")
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0.0, "0 %"),
-        (1.0, "100 %"),
-        (0.99999, "99.999 %"),
-        (0.00001, "0.001 %"),
-        (0.9988, "99.88 %"),
-        (float("nan"), "–"),
-    ],
-)
-def test_a_share_that_is_not_all_never_reads_as_all(value: float, text: str) -> None:
-    assert figures.share(value) == text
-
-
-def test_bounds_are_rounded_away_from_what_was_measured() -> None:
-    assert figures.at_most(0.000749) == "0.08 %"
-    assert figures.at_least(0.99925) == "99.92 %"
-    assert figures.at_most(0.5) == "50.00 %"
-    assert figures.at_least(0.999999) == "99.99 %"
-
-
 def test_a_picture_is_a_png_of_the_very_pixels() -> None:
     from PIL import Image
 
@@ -259,6 +247,9 @@ def test_a_picture_is_a_png_of_the_very_pixels() -> None:
         (np.float32(3), "table"),
         (np.array("hello"), "text"),
         (np.array([101, 7, 102, 0, 0]), "ids"),
+        (np.arange(48, dtype=np.uint16), "ids"),
+        (np.arange(16, dtype=np.uint16), "table"),
+        (np.arange(64, dtype=np.uint16), "wave"),
         (np.zeros((2, 3, 4, 5), np.float32), "numbers"),
         (np.zeros((3, 4), np.float32), "numbers"),
     ],

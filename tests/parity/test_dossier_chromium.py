@@ -21,12 +21,14 @@ QUIET = (
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-default-apps", "--hide-scrollbars", "--mute-audio",
 )  # fmt: skip
-PHONE = 390
+PHONE, TABLET = 390, 1000
 PROBE = """<body style="margin:0">{frames}<script>
 window.onload = () => {{
   const found = [...document.querySelectorAll("iframe")].map(frame => {{
     const page = frame.contentDocument.documentElement;
+    page.querySelectorAll("details").forEach(one => one.open = true);
     return {{name: frame.title, width: page.clientWidth, needs: page.scrollWidth,
+      sideways: [...page.querySelectorAll(".scroll")].filter(box => box.scrollWidth > box.clientWidth + 1).length,
       text: page.innerText.length, policy: getComputedStyle(page).colorScheme}};
   }});
   document.body.textContent = "FOUND" + JSON.stringify(found) + "END";
@@ -47,18 +49,19 @@ def run(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def widths(pages: dict[str, Path], folder: Path) -> dict[str, int]:
-    """The width that each page needs in a frame as wide as a phone, as the browser lays it out."""
+def widths(pages: dict[str, Path], folder: Path, wide: int = PHONE) -> dict[str, tuple[int, int]]:
+    """The width that each page needs in a frame so wide, as the browser lays it out, with every section open;
+    and how many of its tables have to be scrolled sideways."""
     frames = "".join(
-        f'<iframe title="{html.escape(name)}" src="{path.as_uri()}" style="border:0;width:{PHONE}px;height:844px"></iframe>'
+        f'<iframe title="{html.escape(name)}" src="{path.as_uri()}" style="border:0;width:{wide}px;height:844px"></iframe>'
         for name, path in pages.items()
     )
     (folder / "probe.html").write_text(PROBE.format(frames=frames))
     dumped = run(folder, "--allow-file-access-from-files", "--dump-dom", (folder / "probe.html").as_uri())
     found = json.loads(html.unescape(dumped.partition("FOUND")[2].partition("END")[0]))
-    assert [one["width"] for one in found] == [PHONE] * len(pages)
+    assert [one["width"] for one in found] == [wide] * len(pages)
     assert all(one["text"] > 0 for one in found)
-    return {one["name"]: one["needs"] for one in found}
+    return {one["name"]: (one["needs"], one["sideways"]) for one in found}
 
 
 @pytest.fixture(scope="module")
@@ -78,18 +81,22 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_no_page_is_wider_than_a_phone(mixed: Path, made: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("wide", [PHONE, TABLET])
+def test_no_page_and_no_table_is_wider_than_its_screen(mixed: Path, made: Path, tmp_path: Path, wide: int) -> None:
     real = sorted((mixed / "out" / "tiny" / "dossier").glob("*.html"))
-    found = widths({str(path): path for path in (*real, *sorted(made.glob("*.html")))}, tmp_path)
+    found = widths({str(path): path for path in (*real, *sorted(made.glob("*.html")))}, tmp_path, wide)
     assert len(found) == len(real) + 5
-    assert set(found.values()) == {PHONE}
+    assert set(found.values()) == {(wide, 0)}
 
 
-def test_the_measure_of_width_finds_a_table_without_its_box(made: Path, tmp_path: Path) -> None:
-    """The check must be able to say no: the same page with the boxes' scrolling taken away needs more than a phone."""
-    broken = (made / "0.html").read_text().replace("overflow-x:auto;max-width:100%", "")
-    (tmp_path / "broken.html").write_text(broken)
-    assert widths({"broken": tmp_path / "broken.html"}, tmp_path)["broken"] > PHONE + 50
+def test_the_measure_of_width_finds_a_table_that_stays_a_table(made: Path, tmp_path: Path) -> None:
+    """The check must be able to say no: the same page without its cards scrolls, and without its boxes it is too wide."""
+    tables = (made / "0.html").read_text().replace("@media screen and (max-width:64rem)", "@media not all")
+    (tmp_path / "tables.html").write_text(tables)
+    (tmp_path / "broken.html").write_text(tables.replace("overflow-x:auto;max-width:100%", ""))
+    found = widths({name: tmp_path / f"{name}.html" for name in ("tables", "broken")}, tmp_path)
+    assert (found["tables"][0], found["tables"][1] > 0) == (PHONE, True)
+    assert found["broken"][0] > PHONE + 50
 
 
 def asked_for(path: Path, folder: Path) -> list[str]:

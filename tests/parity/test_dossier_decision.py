@@ -7,9 +7,13 @@ from typing import Any
 import pytest
 
 from compile.config import ModelFile, TargetFile
+from parity.dossier import junit, page, summary
 from parity.dossier.change import Before, limits_changed
-from parity.dossier.document import Cause, Dossier, PolicyFact
+from parity.dossier.document import Dossier, PolicyFact
+from parity.dossier.evidence import Cause
+from parity.dossier.missed import missed, reason
 from parity.dossier.reading import used
+from parity.dossier.step import next_step
 from parity.dossier.terms import judged_as
 from tests.parity.dossier_facts import LIMIT, POLICY, dossier, finding, pair, target
 
@@ -22,14 +26,42 @@ def test_a_release_with_every_limit_met_may_be_shipped_and_the_closest_limit_is_
     found = dossier(target("one", findings=(far,)), target("two", findings=(far, near))).ship
     assert found.word == "yes"
     assert "2 of 2 targets pass every limit" in found.sentence
-    assert "two with correct against source, −0.50 points (at most 1 point lost)" in found.sentence
+    assert (
+        "Closest to its limit: two, whose share of correct answers against the source is −0.50 points" in found.sentence
+    )
+    assert "at most 1 point lost is asked; 90 % of the allowance is used." in found.sentence
 
 
 def test_of_several_missed_limits_the_one_furthest_out_decides_and_a_broken_law_before_all() -> None:
-    missed = (finding("FAIL", "agreement", used=1.2), finding("FAIL", "correct", used=4.0, unit="share"))
-    assert "correct" in dossier(target(status="FAIL", findings=missed)).ship.sentence
+    out = (finding("FAIL", "agreement", used=1.2), finding("FAIL", "correct", used=4.0, unit="share"))
+    assert "correct" in dossier(target(status="FAIL", findings=out)).ship.sentence
     law = finding("FAIL", "finite", unit="breaches", used=None, sentence="finite: `y` holds NaN or infinity")
-    assert "holds NaN" in dossier(target(status="FAIL", findings=(*missed, law))).ship.sentence
+    assert "Furthest out: finite: `y` holds NaN" in dossier(target(status="FAIL", findings=(*out, law))).ship.sentence
+
+
+def test_no_limit_that_is_missed_or_open_goes_unnamed_in_the_answer() -> None:
+    both = [finding("FAIL", "agreement", used=2.0, against=side) for side in ("source", "baseline")]
+    others = (finding("FAIL", "correct", used=1.5), finding("INCONCLUSIVE", "route flips", used=1.1, needed=5000))
+    one = target(status="FAIL", findings=(finding(), *both, *others))
+    said = dossier(one).ship.sentence
+    assert "edge fails: 3 of 5 limits are missed, 1 is open." in said
+    assert "Furthest out: agreement against the source and cloud is 99.00 % (98.50 to 99.50 %); at least 98 %" in said
+    assert said.endswith("Also missed: share of correct answers. Also open: route flips.")
+    assert one.stand_in is not None
+    assert one.stand_in.sentence.startswith("3 of 5 limits are missed, 1 is open. Furthest out: agreement")
+
+
+def test_a_metric_that_is_missed_with_other_figures_on_the_other_side_is_named_with_its_side() -> None:
+    source = finding("FAIL", "overlap", used=2.0)
+    cloud = finding("FAIL", "overlap", used=1.9, against="baseline", value=0.97)
+    assert reason(target(status="FAIL", findings=(source, cloud))).endswith("Also missed: overlap against cloud.")
+
+
+def test_what_is_missed_alike_on_both_sides_is_one_sentence_and_else_two() -> None:
+    source, cloud = (finding("FAIL", against=side) for side in ("source", "baseline"))
+    other = cloud.model_copy(update={"value": 0.97})
+    assert [one.sides for one in missed(target(findings=(source, cloud)))] == [("the source", "cloud")]
+    assert [one.sides for one in missed(target(findings=(source, other)))] == [("the source",), ("cloud",)]
 
 
 @pytest.mark.parametrize(
@@ -51,9 +83,58 @@ def test_may_this_be_shipped(targets: list[tuple[str, str, dict[str, Any]]], wor
     assert says in found.sentence
 
 
-def test_an_open_limit_says_how_many_rows_would_decide() -> None:
-    found = dossier(target(status="INCONCLUSIVE", findings=(finding("INCONCLUSIVE", needed=4321),))).ship
-    assert "about 4,321 fresh rows" in found.sentence
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"value": 0.985}, "about 4,321 fresh rows would show that it holds"),
+        ({"value": 0.979}, "about 4,321 fresh rows would show that it is missed"),
+        ({"value": 0.02, "limit": 0.03, "sense": "at_most"}, "would show that it holds"),
+        ({"value": 0.04, "limit": 0.03, "sense": "at_most"}, "would show that it is missed"),
+        ({"of": "worst_slice"}, "about 4,321 fresh rows of that slice would"),
+        ({"groups": 50}, "about 217 fresh groups (4,321 rows) would"),
+        ({"needed": None}, "no number of rows at these rates would decide"),
+        ({"needed": None, "against": "float"}, "measuring again on a quiet machine may decide"),
+    ],
+)
+def test_an_open_limit_says_what_would_decide_and_which_way(more: dict[str, Any], says: str) -> None:
+    one = finding("INCONCLUSIVE", **({"needed": 4321} | more))
+    facts = dossier(target(status="INCONCLUSIVE", findings=(one,)))
+    renderings = (page.release(facts), summary.markdown(facts), junit.xml(facts))
+    assert [text for text in (facts.ship.sentence, *renderings) if says not in text] == []
+
+
+SLOW = finding("FAIL", "latency ratio", unit="ratio", against="float")
+
+
+@pytest.mark.parametrize(
+    ("status", "more", "says"),
+    [
+        ("FAIL", {}, "lockstep explain m t"),
+        ("FAIL", {"cause": FOUND}, "The cause: The head cannot be held in int8. `lockstep tune m edge --minutes 5`"),
+        ("FAIL", {"cause": FOUND, "precision": "float32"}, "The cause: The head cannot be held in int8."),
+        (
+            "FAIL",
+            {"findings": (SLOW,)},
+            "`lockstep tune m edge --minutes 5` looks for the fastest recipe that passes; wh",
+        ),
+        ("INCONCLUSIVE", {}, "`lockstep plan m` says how many"),
+        ("INCONCLUSIVE", {"findings": (finding("INCONCLUSIVE", value=float("nan")),)}, "`lockstep bundle`"),
+        ("INCONCLUSIVE", {"findings": (finding("INCONCLUSIVE", against="float"),)}, "remove the target's `timing`"),
+        ("PASS", {}, None),
+        ("ERROR", {}, None),
+    ],
+)
+def test_what_does_not_pass_says_what_to_do_next(status: str, more: dict[str, Any], says: str | None) -> None:
+    found = next_step(target("edge", status, **more), "m")
+    assert found is None if says is None else found is not None and says in found
+
+
+def test_the_next_step_stands_on_the_first_screen() -> None:
+    facts = dossier(target("edge", "FAIL", next="Try `this`."))
+    first = page.release(facts).partition("<nav")[0]
+    assert "<strong>Next:</strong> Try <code>this</code>." in first
+    assert "<strong>Next:</strong> Try <code>this</code>." in page.target(facts, facts.targets[0])
+    assert "Next: Try `this`." in summary.markdown(facts)
 
 
 @pytest.mark.parametrize(
@@ -65,9 +146,9 @@ def test_an_open_limit_says_how_many_rows_would_decide() -> None:
         ("PASS", {"pairs": (pair(differ=0), pair("source", 0))}, "yes", "All 1,000 answers are those of cloud"),
         ("PASS", {"baseline_used": None}, "not yet", "No cloud target"),
         ("PASS", {"pairs": (pair(differ=0),), "baseline_wanted": "gpu"}, "yes", "gpu was wanted and not seen here"),
-        ("FAIL", {"cause": FOUND}, "no", "Agreement against source"),
+        ("FAIL", {"cause": FOUND}, "no", "Agreement against the source"),
         ("ERROR", {}, "no", "ERROR for a reason"),
-        ("INCONCLUSIVE", {"cause": FOUND}, "not yet", "Agreement against source"),
+        ("INCONCLUSIVE", {"cause": FOUND}, "not yet", "Agreement against the source"),
         ("DEFERRED", {"deferral_allowed": True}, "not yet", "DEFERRED for a reason"),
     ],
 )
@@ -107,7 +188,7 @@ def edited(**more: Any) -> PolicyFact:
     [
         ({"bound": 0.97}, "loosened", "at least 0.97"),
         ({"bound": 0.99}, "tightened", "at least 0.99"),
-        ({"confidence": 0.9}, "loosened", "at least 0.98, 90% confidence"),
+        ({"confidence": 0.9}, "loosened", "at least 0.98, 90 % confidence"),
         ({"smallest": 500}, "loosened", "at least 0.98, slices from 500 rows"),
         ({"why": "another reason"}, "reworded", "“another reason”"),
     ],
@@ -207,6 +288,28 @@ def test_what_decides_besides_the_policy_is_told_since_the_release_and_since_the
     assert f"Judged otherwise since version 3: {sentence}." in told(dossier(target()), target(), policy=now)
     first = dossier(target(), policy=now, judged_before=POLICY).change
     assert f"Judged otherwise since the last verdict: {sentence}." in first.sentences
+    both = told(dossier(target()), target(), policy=now, judged_before=POLICY)
+    assert [one for one in both if sentence in one] == [
+        f"Judged otherwise since version 3 and since the last verdict: {sentence}."
+    ]
+
+
+def test_a_limit_edited_after_release_and_verdict_is_told_once_with_both() -> None:
+    found = told(dossier(target()), target(), policy=edited(bound=0.97), judged_before=POLICY)
+    assert [one.partition(":")[0] for one in found if "loosened" in one] == [
+        "Limit loosened since version 3 and since the last verdict"
+    ]
+    before = edited(bound=0.99)
+    assert (
+        len(
+            [
+                one
+                for one in told(dossier(target()), target(), policy=edited(bound=0.97), judged_before=before)
+                if "loosened" in one
+            ]
+        )
+        == 2
+    )
 
 
 def test_what_is_asked_of_a_new_target_is_no_edit() -> None:

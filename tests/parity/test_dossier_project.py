@@ -246,8 +246,7 @@ def test_a_release_judged_by_less_says_what_was_taken_away(project: Path) -> Non
     np.savez(suite, **{name: rows[name] for name in rows if name != "labels"})
     assert run_in(project, "artifacts", "tiny").returncode == 0
     told = facts_of(project).change.sentences
-    assert f"Judged otherwise since version 1: baseline: {CLOUD} → none." in told
-    assert f"Judged otherwise since the last verdict: baseline: {CLOUD} → none." in told
+    assert f"Judged otherwise since version 1 and since the last verdict: baseline: {CLOUD} → none." in told
     assert "The suite's inputs are the same, its labels or columns are others." in told
     assert "The suite no longer has labels." in told
     assert any(one.startswith(f"{EDGE}: no longer judged: ") and "against baseline" in one for one in told)

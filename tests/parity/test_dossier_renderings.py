@@ -11,7 +11,8 @@ import pytest
 
 from compile.errors import FAILED, PASSED, TOOLCHAIN, UNDECIDED, ConfigError
 from parity.dossier import FACTS, SUPERSEDED, junit, page, summary
-from parity.dossier.document import Cause, Dossier, Rung, SecondCause, SelfTest, Tensor, Tolerance, parse, write
+from parity.dossier.document import Dossier, parse, write
+from parity.dossier.evidence import Cause, Rung, SecondCause, SelfTest, Tensor, Tolerance
 from parity.dossier.station import void
 from tests.parity.dossier_facts import HOSTILE, HUGE, dossier, finding, pair, target
 
@@ -101,6 +102,22 @@ def test_a_page_is_whole_in_itself_and_can_be_read_aloud(name: str) -> None:
     ids = [attrs["id"] for _, attrs in found.tags if attrs.get("id")]
     assert len(ids) == len(set(ids))
     assert {link[1:] for link in links if link and link.startswith("#")} <= set(ids)
+
+
+@pytest.mark.parametrize("name", list(pages(EVERY_FATE)))
+def test_every_cell_of_a_table_carries_the_name_of_its_column(name: str) -> None:
+    """Where a row is shown as a card, its header is out of sight."""
+    text = pages(EVERY_FATE)[name]
+    for table in re.findall(r'<div class="scroll".*?</table>', text, re.DOTALL):
+        head, _, body = table.partition("</thead>")
+        names = [re.sub("<[^>]+>", "", one) for one in re.findall(r'<th scope="col"[^>]*>(.*?)</th>', head)]
+        for row in re.findall(r"<tr>(.*?)</tr>", body, re.DOTALL):
+            labels = re.findall(r'<td data-label="([^"]+)"', row)
+            assert len(labels) == row.count("<td")
+            assert row.lstrip().startswith('<th scope="row"')
+            assert [n.partition(" (")[0] for n in names[1:]][: len(labels)] == [
+                one.partition(" (")[0] for one in labels
+            ]
 
 
 def svgs_hidden(found: Reader) -> int:
@@ -253,6 +270,24 @@ def test_where_nothing_remains_no_second_cause_is_spoken_of() -> None:
     facts = dossier(one)
     for text in (page.target(facts, one), page.release(facts), summary.markdown(facts)):
         assert "second cause" not in text
+
+
+def test_what_differs_alike_beside_source_and_cloud_is_shown_once() -> None:
+    cloud = pair()
+    source = cloud.model_copy(update={"against": "source", "other": "source"})
+    text = page.target(dossier(target(pairs=(cloud, source))), target(pairs=(cloud, source)))
+    assert (text.count("Inputs that are answered differently"), text.count("<h3>Worst slices</h3>")) == (1, 1)
+    assert "The very images that are answered differently" in text
+    other = source.model_copy(update={"flips": source.flips[1:]})
+    again = page.target(dossier(target(pairs=(cloud, other))), target(pairs=(cloud, other)))
+    assert again.count("Inputs that are answered differently") == 2
+
+
+def test_a_command_can_be_copied_from_the_summary_and_markup_of_data_stays_text() -> None:
+    assert (
+        summary.text("carry it with `lockstep bundle my_model edge`") == "carry it with `lockstep bundle my_model edge`"
+    )
+    assert summary.text("a_b `x|y` `<b>`") == r"a\_b \`x\|y\` \`&lt;b&gt;\`"
 
 
 def test_markdown_tables_have_as_many_cells_in_every_row() -> None:

@@ -185,6 +185,14 @@ def test_a_broken_law_fails_the_verdict(case: Case, name: str) -> None:
     assert list(broken(findings)) == [f"{law} against source"]
 
 
+def test_nan_is_named_by_its_row_in_the_data_and_with_how_many_rows_have_such(case: Case) -> None:
+    """Answers stand in another order than the data: of a model with state, streams run side by side."""
+    case.columns |= {"row": np.arange(ROWS)[::-1], "id": np.array([f"take-{i}" for i in range(ROWS)])}
+    case.candidate[1]["logits"][3, :2] = case.candidate[2]["logits"][5, 0] = np.nan
+    said = broken(case.examine())["finite against source"]
+    assert said == f"finite: `logits` holds NaN or infinity in 2 of 1,000 rows, the first `take-{ROWS - 1 - 253}`"
+
+
 @pytest.mark.parametrize("rows", [None, 0])
 def test_an_empty_suite_fails(case: Case, rows: int | None) -> None:
     """No batch at all, and batches without a row: nothing was judged."""

@@ -84,7 +84,7 @@ def test_a_slice_too_small_to_tell_is_inconclusive(sliced: Case) -> None:
     assert "camera = cabin" in found.metric, "the slice that cannot tell is named, though others agree less"
     assert found.measured.low == pytest.approx(0.05 ** (1 / 10))
     assert found.measured.needed == 29
-    assert "about 29 rows of that slice at these rates would decide" in found.sentence
+    assert "about 29 rows of that slice at these rates would show that it holds" in found.sentence
 
 
 def test_a_truth_at_the_limit_in_every_slice_seldom_fails() -> None:

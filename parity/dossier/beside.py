@@ -1,0 +1,70 @@
+"""A measured figure as it stands beside its limit.
+
+Law: it reads on the side of the limit on which it lies, and bounds are rounded away from the value: 97.996 % does not meet
+98 %, and is not shown as 98.00 %.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from compile import percent
+from parity.dossier.document import FindingFact
+
+SCALES = {"share": 100.0, "points": 100.0}
+"""What a unit's figures are multiplied with to be read; 1 for the others."""
+FEWEST = {"share": 2, "points": 2}
+"""Decimals; of other units as many as make four digits."""
+MOST = percent.MOST_DECIMALS
+Rounded = Callable[[float, int], float]
+
+
+def value(found: FindingFact) -> str:
+    """The value alone, to the nearest."""
+    return _written(found, found.value, round)
+
+
+def interval(found: FindingFact) -> str:
+    """From its lower to its upper bound, the unit once."""
+    unit = " %" if found.unit == "share" else ""
+    return f"{_written(found, found.low, _down)} to {_written(found, found.high, _up)}{unit}"
+
+
+def _written(found: FindingFact, figure: float, rounded: Rounded) -> str:
+    """With as many decimals as it takes to compare with the limit as the figure itself does; a share never as all or none."""
+    scale = SCALES.get(found.unit, 1.0)
+    exact, limit = figure * scale, found.limit * scale
+    if not math.isfinite(exact):
+        return "∞" if exact > 0 else "−∞"
+    if found.unit == "share" and exact in (0.0, 100.0):
+        return f"{exact:.0f}"
+    for decimals in range(_fewest(found.unit, exact), MOST + 1):
+        shown = rounded(exact, decimals)
+        if _side(shown, limit) == _side(exact, limit) and not (found.unit == "share" and shown in (0.0, 100.0)):
+            break
+    if found.unit == "share" and shown in (0.0, 100.0):
+        return percent.share(figure).removesuffix(" %")
+    sign = "+" if found.unit == "points" else ""
+    text = f"{shown:{sign}z.{decimals}f}".replace("-", "−")
+    return text if found.unit in FEWEST or "." not in text else text.rstrip("0").rstrip(".")
+
+
+def _down(exact: float, decimals: int) -> float:
+    return math.floor(round(exact * 10.0**decimals, 6)) / 10.0**decimals
+
+
+def _up(exact: float, decimals: int) -> float:
+    return -_down(-exact, decimals)
+
+
+def _fewest(unit: str, exact: float) -> int:
+    if unit in FEWEST:
+        return FEWEST[unit]
+    digits = 3 if abs(exact) < 1 else 4
+    return 0 if exact == 0 else min(max(digits - 1 - math.floor(math.log10(abs(exact))), 0), MOST)
+
+
+def _side(figure: float, limit: float) -> int:
+    """-1 below the limit, 0 on it, 1 above it; within a hundred-billionth it is on it."""
+    return 0 if math.isclose(figure, limit, rel_tol=1e-11) else -1 if figure < limit else 1

@@ -1,0 +1,88 @@
+"""The limits that a target does not meet, in words: how many of how many, the one furthest out, and what the others are.
+
+Facts in, text out; pure. The rule: no limit that is missed or open goes unnamed, and what is missed alike beside the source
+and the cloud is said once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from parity.dossier import figures
+from parity.dossier.document import FindingFact, Target
+
+WORDS = {"FAIL": "missed", "INCONCLUSIVE": "open"}
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """A limit that is missed or open, and every side against which it is so with the same figures."""
+
+    found: FindingFact
+    sides: tuple[str, ...]
+
+    @property
+    def sentence(self) -> str:
+        """What was measured, what is asked and, of what is open, what would decide."""
+        decides = figures.would_decide(self.found) if self.found.status == "INCONCLUSIVE" else ""
+        return figures.said(self.found, self.sides) + (f"; {decides}" if decides else "")
+
+
+def missed(target: Target) -> list[Missed]:
+    """In the policy's order, each with all its sides."""
+    found: dict[str, list[FindingFact]] = {}
+    for one in target.findings:
+        if one.status in WORDS:
+            found.setdefault(f"{one.status} {figures.said(one, ())} {figures.would_decide(one)}", []).append(one)
+    return [
+        Missed(alike[0], tuple(figures.opposite(one.against, target.baseline_used) for one in alike))
+        for alike in found.values()
+    ]
+
+
+def deciding(target: Target) -> Missed | None:
+    """What gives a target its status: of several the one furthest beyond its limit, a broken law first."""
+    found = [one for one in missed(target) if one.found.status == target.status]
+    return max(found, key=lambda one: (one.found.used is None, one.found.used or 0.0), default=None)
+
+
+def reason(target: Target) -> str:
+    """Why a target does not pass: its error, why it waits, or every limit that it does not meet."""
+    first = deciding(target)
+    others = [] if first is None else [one for one in missed(target) if one.found is not first.found]
+    return " ".join([brief_reason(target), *_also(first, others)])
+
+
+def brief_reason(target: Target) -> str:
+    """The same with one limit alone: how many are not met, and the one furthest out."""
+    first = deciding(target)
+    if first is None:
+        return (target.why or "nothing was judged").splitlines()[0]
+    if len(missed(target)) == 1:
+        return f"{first.sentence}."
+    return f"{_counted(target)}. Furthest out: {first.sentence}."
+
+
+def _counted(target: Target) -> str:
+    """`2 of 14 limits are missed, 1 is open`."""
+    parts: list[str] = []
+    for status, word in WORDS.items():
+        count = sum(one.status == status for one in target.findings)
+        of = "" if parts else f" of {len(target.findings)} limits"
+        parts += [f"{count}{of} {'is' if count == 1 else 'are'} {word}"] if count else []
+    return ", ".join(parts)
+
+
+def _also(first: Missed | None, others: Sequence[Missed]) -> Iterator[str]:
+    """The other limits by name: `Also missed: agreement, SQNR.` `Also open: correct.`"""
+    for status, word in WORDS.items():
+        names = dict.fromkeys(_named(one, first) for one in others if one.found.status == status)
+        if names:
+            yield f"Also {word}: {', '.join(names)}."
+
+
+def _named(one: Missed, first: Missed | None) -> str:
+    """The metric, and its side where the metric alone was named before."""
+    name = figures.metric(one.found)
+    return f"{name} against {' and '.join(one.sides)}" if first and name == figures.metric(first.found) else name
