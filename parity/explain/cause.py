@@ -19,6 +19,7 @@ from parity.explain.hypotheses import EMULATED, REPRODUCED, Array, Bench, Hypoth
 from parity.explain.integers import floated
 from parity.explain.ladder import Rung, Standing
 from parity.explain.quantized import quantizers
+from parity.explain.rebuilt import rebuilt
 from parity.explain.rounding import Narrow, rounded
 from parity.explain.simulate import Batch, answered, exposing, opened, output_names, walked, with_stream
 from parity.explain.stranger import another_network, integers_are_the_sources
@@ -177,7 +178,13 @@ def exchanged(case: Case) -> Cause | None:
     """The weights or the ranges, where putting the right ones into the candidate's own graph mends it."""
     assert case.found is not None
     try:
-        found = exchange.narrow(case) or exchange.weights(case) or exchange.ranges(case) or quantizers(case)
+        found = (
+            exchange.narrow(case)
+            or exchange.weights(case)
+            or exchange.ranges(case)
+            or quantizers(case)
+            or rebuilt(case)
+        )
     except ToolchainError:  # the candidate's graph cannot be run here: other experiments must speak
         return None
     return None if found is None else _exchange(found)

@@ -106,6 +106,33 @@ def test_one_layers_weight_scale_doubled_in_openvinos_ir_is_found_there_too(root
     found = explained(root, "picture", "edge-x86-openvino")
     assert found["cause"] == "stale or wrong weights"
     assert "`second` are 2 times" in found["sentence"]
+    assert "with the source's in their place 100% of the error is gone" in found["sentence"]
+    assert found["first"]["module"] == "second"
+
+
+def test_one_byte_of_a_layers_weights_is_found_beside_a_rebuild(root: Path) -> None:
+    def flip(graph: onnx.ModelProto) -> None:
+        layer = node_of(graph, "second", "Conv")
+        decoded = next(n for n in graph.graph.node if n.output[0] == layer.input[1])
+        tensor = next(t for t in graph.graph.initializer if t.name == decoded.input[0])
+        integers = numpy_helper.to_array(tensor).copy()
+        integers.flat[700] ^= 0x40
+        tensor.CopyFrom(numpy_helper.from_array(integers, tensor.name))
+
+    change(root, "picture", INT8, flip)
+    found = explained(root, "picture", INT8)
+    assert found["cause"] == "stale or wrong weights"
+    assert "1 of the 1,152 numbers of `second` were changed after the artifact was built" in found["sentence"]
+    assert "with the rebuild's in their place 100% of the error is gone" in found["sentence"]
+    assert found["first"]["module"] == "second"
+
+
+def test_an_artifact_of_another_recipe_was_not_changed_after_it_was_built(root: Path) -> None:
+    config = root / "configs/models/picture.yaml"
+    config.write_text(config.read_text() + "quantize: {granularity: per_tensor}\n")
+    found = explained(root, "picture", INT8)
+    assert found["cause"] == "quantization"
+    assert "are the source's, rounded by another recipe" in found["sentence"]
 
 
 def test_last_months_weights_in_the_artifact_are_stale_weights(root: Path) -> None:
