@@ -16,7 +16,6 @@ from compile.errors import ToolchainError
 from parity.explain import exchange, postprocessing, preprocessing, several
 from parity.explain.case import Case
 from parity.explain.hypotheses import EMULATED, REPRODUCED, Array, Bench, Hypothesis, Trial, distance, tried
-from parity.explain.integers import floated
 from parity.explain.ladder import Rung, Standing
 from parity.explain.quantized import quantizers
 from parity.explain.rebuilt import rebuilt
@@ -83,10 +82,9 @@ def find(
     if rung.name in BY_RUNG and not broken.laws:
         meant, told, remedy = BY_RUNG[rung.name]
         return Cause(meant, told + (exchange.saturated(case, case.fresh) if meant == "quantization" else ""), remedy)
-    if rung.name == "artifact as found" and case.found is not None:
-        case = replace(case, found=floated(case.found))
-        if (cause := exchanged(case)) is not None:
-            return _and_beneath(case, rung, cause, changed)
+    own = rung.name == "artifact as found" and case.found is not None
+    if own and (cause := exchanged(case)) is not None:
+        return _and_beneath(case, rung, cause, changed)
     if broken.laws:
         return Cause("unexplained", f"{rung.name}: {'; '.join(broken.laws[:3])}")
     narrow = sorted(set(effective) & NARROW)

@@ -25,6 +25,7 @@ from parity.explain.branches import straightened
 from parity.explain.case import Case, Recipe, sample, unprocessed
 from parity.explain.cause import Cause
 from parity.explain.inner import by_constants, changes_that_tell, layers_of_break, with_ir
+from parity.explain.integers import floated
 from parity.explain.ladder import ANSWERS, ORDER, Rung, Scale, Standing, alike, climb, culprit, outputs_of, scale_of
 from parity.explain.rungs import Places, kept, ladder, linked
 from parity.explain.simulate import with_stream
@@ -178,7 +179,7 @@ def _case(
     sampled = [with_stream(path) for path in files]
     all_graphs = graphs if own is None else (*graphs, onnx.load(own))
     exact, fresh, *theirs = [straightened(graph, sampled, config.signature) for graph in all_graphs]
-    return Case(config, target, exact, fresh, theirs[0] if theirs else None, files, raw, scale, far)
+    return Case(config, target, exact, fresh, floated(theirs[0]) if theirs else None, files, raw, scale, far)
 
 
 def _rung(rung: Rung, standings: Mapping[str, Standing]) -> dict[str, Any]:
