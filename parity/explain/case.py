@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -33,6 +33,10 @@ INNER_ROWS = 64
 TOGETHER = 8
 SEED = 0
 
+Recipe = Literal["same", "other", "unknown"]
+"""Of the one that gave the artifact as found, beside the line's now: a rebuild is bit for bit what was recorded then, what
+was recorded lies there and a rebuild is not that, or nobody can tell."""
+
 
 @dataclass(frozen=True, slots=True)
 class Case:
@@ -48,6 +52,7 @@ class Case:
     scale: Scale
     foreign: bool = False
     """Nearer to the float graph than to what the line gives this target: made by other tools."""
+    recipe: Recipe = "unknown"
 
     @property
     def batches(self) -> list[Batch]:

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Literal
 from compile import percent
 from compile.errors import ToolchainError
 from parity.explain import exchange, postprocessing, preprocessing, several
-from parity.explain.altered import altered
 from parity.explain.case import Case
 from parity.explain.hypotheses import EMULATED, REPRODUCED, Array, Bench, Hypothesis, Trial, distance, tried
-from parity.explain.integers import floated
 from parity.explain.ladder import Rung, Standing
 from parity.explain.quantized import quantizers
+from parity.explain.rebuilt import rebuilt
 from parity.explain.rounding import Narrow, rounded
 from parity.explain.simulate import Batch, answered, exposing, opened, output_names, walked, with_stream
 from parity.explain.stranger import another_network, integers_are_the_sources
@@ -84,10 +83,9 @@ def find(
     if rung.name in BY_RUNG and not broken.laws:
         meant, told, remedy = BY_RUNG[rung.name]
         return Cause(meant, told + (exchange.saturated(case, case.fresh) if meant == "quantization" else ""), remedy)
-    if rung.name == "artifact as found" and case.found is not None:
-        case = replace(case, found=floated(case.found))
-        if (cause := exchanged(case)) is not None:
-            return _permuted(case, rung, cause) or _and_beneath(case, rung, cause, changed)
+    own = rung.name == "artifact as found" and case.found is not None
+    if own and (cause := exchanged(case)) is not None:
+        return _permuted(case, rung, cause) or _and_beneath(case, rung, cause, changed)
     if broken.laws:
         return Cause("unexplained", f"{rung.name}: {'; '.join(broken.laws[:3])}")
     narrow = sorted(set(effective) & NARROW)
@@ -196,7 +194,7 @@ def exchanged(case: Case) -> Cause | None:
             or exchange.weights(case)
             or exchange.ranges(case)
             or quantizers(case)
-            or altered(case)
+            or rebuilt(case)
         )
     except ToolchainError:  # the candidate's graph cannot be run here: other experiments must speak
         return None

@@ -22,10 +22,11 @@ from compile.project import GRAPH_FILE, Project
 from parity.explain import cause as causes
 from parity.explain import doubts
 from parity.explain.branches import straightened
-from parity.explain.case import Case, sample, unprocessed
+from parity.explain.case import Case, Recipe, sample, unprocessed
 from parity.explain.cause import Cause
-from parity.explain.inner import by_constants, changes_that_tell, layers_of_break
-from parity.explain.ladder import ANSWERS, ORDER, Rung, Scale, Standing, alike, climb, culprit, scale_of
+from parity.explain.inner import by_constants, changes_that_tell, layers_of_break, with_ir
+from parity.explain.integers import floated
+from parity.explain.ladder import ANSWERS, ORDER, Rung, Scale, Standing, alike, climb, culprit, outputs_of, scale_of
 from parity.explain.rungs import Places, kept, ladder, linked
 from parity.explain.simulate import with_stream
 from parity.explain.tensors import Diverging, decibel
@@ -58,6 +59,7 @@ def diagnose(
     rungs: list[dict[str, Any]],
     effective: list[str],
     foreign: bool,
+    recipe: Recipe,
 ) -> None:
     """The step behind `explain/`. `rungs`: those that the front ran or skipped, in order; the graphs are run here."""
     import onnx
@@ -71,6 +73,7 @@ def diagnose(
     scale = scale_of(at.source, load_policy(project, config.policy))
     standings = climb(climbed, config, scale, groups)
     case = _case(project, config, load_target(project, target), at, standings, (exact, fresh), scale)
+    case = replace(case, recipe=recipe)
     found = _unanswered(climbed) or _diagnosis(config, at, case, standings, effective)
     document = {
         "model": model,
@@ -83,7 +86,7 @@ def diagnose(
     np.save(made / ORDER, columns_of(at.suite)["row"])
     for standing in standings:
         if not standing.laws:
-            np.save(_outputs(standing).parent / ANSWERS, Observed(_outputs(standing).parent, config).answers())
+            np.save(outputs_of(standing).parent / ANSWERS, Observed(outputs_of(standing).parent, config).answers())
     (made / "explain.json").write_text(json.dumps(plain(document), indent=1, sort_keys=True, allow_nan=False))
 
 
@@ -102,6 +105,8 @@ def _diagnosis(
     broken = culprit(standings)
     found = Diagnosis(Cause("none", "every rung answers as the source does, within the noise floor"))
     if broken is not None:
+        before = next((one for one in standings if one.rung.name == broken.rung.after), None)
+        case = with_ir(at, case, broken, before)
         tensors, diverging = layers_of_break(case, broken)
         changed = changes_that_tell(case, broken, tensors, diverging)
         cause = by_constants(at, case, broken) or causes.find(case, standings, broken, effective, changed)
@@ -162,7 +167,7 @@ def _case(
 
     last = standings[-1]
     source = Observed(at.source, config)
-    same = None if last.laws else alike(source, Observed(_outputs(last).parent, config), config)
+    same = None if last.laws else alike(source, Observed(outputs_of(last).parent, config), config)
     batches = sorted((at.suite / "batches").glob("*.npz"))
     name = config.signature.answers[0].name
     axis = config.signature.answers[0].batch_axis or 0
@@ -174,12 +179,7 @@ def _case(
     sampled = [with_stream(path) for path in files]
     all_graphs = graphs if own is None else (*graphs, onnx.load(own))
     exact, fresh, *theirs = [straightened(graph, sampled, config.signature) for graph in all_graphs]
-    return Case(config, target, exact, fresh, theirs[0] if theirs else None, files, raw, scale, far)
-
-
-def _outputs(standing: Standing) -> Path:
-    assert standing.rung.outputs is not None
-    return standing.rung.outputs
+    return Case(config, target, exact, fresh, floated(theirs[0]) if theirs else None, files, raw, scale, far)
 
 
 def _rung(rung: Rung, standings: Mapping[str, Standing]) -> dict[str, Any]:
@@ -211,12 +211,12 @@ def _flips(standings: Sequence[Standing], config: ModelFile, at: Places) -> list
     if broken is None or broken.laws:
         return []
     source = Observed(at.source, config)
-    ours, theirs = source.answers(), Observed(_outputs(broken).parent, config).answers()
-    wrong = ~alike(source, Observed(_outputs(broken).parent, config), config)
+    ours, theirs = source.answers(), Observed(outputs_of(broken).parent, config).answers()
+    wrong = ~alike(source, Observed(outputs_of(broken).parent, config), config)
     before = next((s for s in standings if s.rung.name == broken.rung.after), None)
     new = wrong
     if before is not None and not before.laws:
-        new = wrong & alike(source, Observed(_outputs(before).parent, config), config)
+        new = wrong & alike(source, Observed(outputs_of(before).parent, config), config)
     rows = np.flatnonzero(new if new.any() else wrong)[:SHOWN_FLIPS]
     columns = columns_of(at.suite)
     order = columns["row"]

@@ -80,10 +80,9 @@ def suspected_weights(case: Case) -> Iterator[tuple[Exchange, onnx.ModelProto]]:
     """Weights that are not those of a sound graph, put in from it; and that graph."""
     assert case.found is not None
     theirs = weights_of(case.found)
-    for sound in (case.fresh, case.exact):
-        ours = weights_of(sound)
-        other = gaps(ours, theirs)
-        if not other:
+    found = [(gaps(weights_of(sound), theirs), weights_of(sound), sound) for sound in (case.fresh, case.exact)]
+    for other, ours, sound in sorted(found, key=lambda one: len(one[0])):
+        if not other:  # they are the source's, smoothed and rounded by this recipe or by another
             return
         listed = [gap for _, _, gap in other]
         put = {their: facing(ours[our], theirs[their], our, their).array for our, their, _ in other}
@@ -95,7 +94,7 @@ def suspected_weights(case: Case) -> Iterator[tuple[Exchange, onnx.ModelProto]]:
 
 def said(other: Sequence[Gap], of: int) -> str:
     """Which weights are not the source's, in a few words."""
-    scaled = [f"those of `{g.module}` are {g.factor:.3g} times the source's" for g in other if g.noise < 0.01]
+    scaled = [f"those of `{g.module}` are {g.factor:.3g} times the source's" for g in other if g.tells]
     if len(scaled) == len(other) <= SHOWN:
         return f"the artifact's weights are not the source's: {', '.join(dict.fromkeys(scaled))}"
     modules = list(dict.fromkeys(gap.module for gap in other))

@@ -35,6 +35,11 @@ class Gap:
     factor: float
     noise: float
 
+    @property
+    def tells(self) -> bool:
+        """Whether the factor says it all: most of a tensor may be the reference's, and a part another."""
+        return self.noise < 0.01 and f"{self.factor:.3g}" != "1"
+
 
 def gaps(reference: Mapping[Key, Weight], candidate: Mapping[Key, Weight]) -> list[tuple[Key, Key, Gap]]:
     """The candidate's tensors that are not the reference's, each beside the one it should be (keys: ours, theirs)."""
@@ -66,8 +71,20 @@ def paired(reference: Mapping[Key, Weight], candidate: Mapping[Key, Weight]) -> 
 
 
 def _alike(one: Array, other: Array) -> bool:
-    """Of one shape; a single number may be stored as one or as an array of one."""
-    return one.shape == other.shape or one.size == other.size == 1
+    """Of one shape, but for channels of nought; a single number may be stored as one or as an array of one."""
+    return with_channels_of(one, other).shape == other.shape or one.size == other.size == 1
+
+
+def with_channels_of(one: Array, other: Array) -> Array:
+    """A convolution's weights with as many input channels as another's, where those that either has more are nought."""
+    if one.ndim != other.ndim or one.ndim < 3 or one.shape[:1] + one.shape[2:] != other.shape[:1] + other.shape[2:]:
+        return one
+    few, more = one.shape[1], other.shape[1]
+    if few > more and not one[:, more:].any():
+        return one[:, :more]
+    if few < more and not other[:, few:].any():
+        return np.pad(one, [(0, more - few) if axis == 1 else (0, 0) for axis in range(one.ndim)])
+    return one
 
 
 def _by_place(weights: Mapping[Key, Weight]) -> dict[Kind, list[Key]]:
@@ -110,10 +127,12 @@ def _likest(key: Key, weight: Weight, reference: Mapping[Key, Weight]) -> Key | 
 def facing(reference: Weight, candidate: Weight, ours: Key, theirs: Key) -> Weight:
     """The reference's tensor as the candidate's operator would hold it, where that is another one than the source's.
 
-    A Gemm's matrix turned, as MatMul takes it; a bias with axes of 1 around it, as Add does.
+    A Gemm's matrix turned, as MatMul takes it; a bias with axes of 1 around it, as Add does; channels of nought.
     """
     one, other = reference.array, candidate.array
-    if ours[1] == theirs[1] or one.size != other.size:
+    if ours[1] == theirs[1]:
+        return replace(reference, array=with_channels_of(one, other))
+    if one.size != other.size:
         return reference
     if one.ndim == other.ndim == 2 and {ours[1], theirs[1]} == {"Gemm", "MatMul"}:
         turn = one.shape != other.shape or _cosine(one.T, other) > _cosine(one, other)

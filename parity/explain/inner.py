@@ -11,13 +11,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from compile.errors import ToolchainError
-from parity.explain import altered
-from parity.explain.altered import touched
 from parity.explain.case import Case
 from parity.explain.cause import Cause
-from parity.explain.exchange import said
-from parity.explain.ir import ir_constants, ir_gaps
-from parity.explain.ladder import Standing
+from parity.explain.exchange import MOST_LEFT, said
+from parity.explain.hypotheses import distance
+from parity.explain.ir import in_graph, ir_constants, ir_gaps, ir_layers, is_ir
+from parity.explain.ladder import Standing, outputs_of
 from parity.explain.points import QUANTIZING, named_modules, readers
 from parity.explain.rungs import Places
 from parity.explain.structure import Change, changes
@@ -75,14 +74,34 @@ def changes_that_tell(
     return [replace(c, kind="export") if c.kind == "fusion" and own.get(c.module, 0) > COARSEST else c for c in found]
 
 
+def with_ir(at: Places, case: Case, broken: Standing, fresh: Standing | None) -> Case:
+    """The case with a graph for OpenVINO's IR: the one that the line compiles, with the IR's constants in it.
+
+    That must move its answers as the IR's are moved from those of the `fresh` one, by more than half.
+    """
+    if broken.rung.name != "artifact as found" or case.found is not None or at.found is None or not is_ir(at.found):
+        return case
+    graph = in_graph(case.fresh, ir_constants(at.found))
+    if fresh is None or fresh.laws or broken.laws:
+        return case
+    ours, theirs = (case.answers_in(outputs_of(one)) for one in (fresh, broken))
+    try:
+        moved = zip(case.answers_of(graph), case.answers_of(case.fresh), ours, strict=True)
+        predicted = [{n: o[n] + g[n] - s[n] for n in o if o[n].dtype.kind == "f"} for g, s, o in moved]
+    except ToolchainError:
+        return case
+    bench = case.between(ours, theirs)
+    stands = distance(bench, predicted) < (1 - MOST_LEFT) * distance(bench, ours)
+    return replace(case, found=graph) if stands else case
+
+
 def by_constants(at: Places, case: Case, broken: Standing) -> Cause | None:
-    """For artifacts that no graph tells about: the constants of OpenVINO's IR beside those of the fresh one."""
+    """Where no graph stands for an OpenVINO IR: its constants beside those of the fresh one, if all else is alike."""
     if broken.rung.name != "artifact as found" or case.found is not None or at.found is None or at.fresh is None:
         return None
-    if not list(at.found.glob("*.xml")) or not list(at.fresh.glob("*.xml")):
+    if not is_ir(at.found) or not is_ir(at.fresh) or ir_layers(at.found) != ir_layers(at.fresh):
         return None
-    ours, theirs, owners = ir_constants(at.fresh), ir_constants(at.found), _owners(case.fresh)
-    other = ir_gaps(ours, theirs, owners)
+    other = ir_gaps(ir_constants(at.fresh), ir_constants(at.found), _owners(case.fresh))
     weights = [gap for gap, many in other if many]
     if weights:
         sentence = f"{said(weights, len(other))}; the artifact built afresh from the source answers as it should"
@@ -93,11 +112,6 @@ def by_constants(at: Places, case: Case, broken: Standing) -> Cause | None:
         named = ", ".join(dict.fromkeys(f"`{gap.module}`" for gap in ranges[:4]))
         sentence = f"{len(ranges)} constants of quantizers are not those that the calibration data gives ({named})"
         return Cause("quantization", sentence, "calibrate again and rebuild", modules=[g.module for g in ranges])
-    if changed := touched(ours, theirs):
-        counts = {name: (owners.get(name, name), count, theirs[name].size) for name, count in changed.items()}
-        sentence = f"{altered.said(counts)}; the artifact built afresh answers as it should"
-        modules = list(dict.fromkeys(module for module, _, _ in counts.values()))
-        return Cause("stale or wrong weights", sentence, "build it again from the source's weights", modules=modules)
     return None
 
 

@@ -1,28 +1,27 @@
 """A graph whose layers multiply integers, written as the float layers that they stand for.
 
-In: an ONNX graph. Out: a graph that answers as it does up to float32's rounding, in which ConvInteger, MatMulInteger,
-ONNX Runtime's dynamic operators and the QLinear ones are Conv, Gemm, MatMul and LSTM behind a DequantizeLinear, so that
-their weights can be compared and exchanged. The rule: an operator whose scales the graph does not store stays as it is. An
-LSTM's own rounding of what it reads is left out.
+In: an ONNX graph. Out: a graph that answers as it does up to float32's rounding, in which ConvInteger, MatMulInteger, the
+QLinear operators and ONNX Runtime's dynamic ones are Conv, MatMul and LSTM behind a DequantizeLinear, so that their weights
+can be compared and exchanged. The rule: an operator whose scales the graph does not store stays as it is. An LSTM's own
+rounding of what it reads is left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from parity.explain import qlinear
+from parity.explain.decoding import CONTRIB, Stored, plain
 from parity.explain.points import readers
+from parity.explain.qlinear import KINDS, decoded_layer
 
 if TYPE_CHECKING:
     import onnx
 
 FLOAT_TWINS = {"ConvInteger": "Conv", "MatMulInteger": "MatMul"}
-CONTRIB = "com.microsoft"
 CHANNEL = {"ConvInteger": 0, "MatMulInteger": 1}
 """The axis of the weights along which there may be a scale for each channel."""
 ON_THE_WAY = frozenset({"Add", "Cast", "Reshape"})
@@ -35,7 +34,7 @@ def floated(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same network in float operators; the graph itself where it has no integer layers that could be read."""
     import onnx
 
-    wanted = {*FLOAT_TWINS, *qlinear.FORMS, "DynamicQuantizeLSTM", "DynamicQuantizeMatMul"}
+    wanted = {*FLOAT_TWINS, *KINDS, "DynamicQuantizeLSTM", "DynamicQuantizeMatMul"}
     if not any(node.op_type in wanted for node in model.graph.node):
         return model
     known = _Graph(model)
@@ -44,7 +43,7 @@ def floated(model: onnx.ModelProto) -> onnx.ModelProto:
     copy.CopyFrom(model)
     del copy.graph.node[:]
     copy.graph.node.extend(nodes)
-    copy.graph.initializer.extend(known.added)
+    copy.graph.initializer.extend(known.tensors.added)
     if not any(one.domain == CONTRIB for one in copy.opset_import):
         copy.opset_import.append(onnx.helper.make_opsetid(CONTRIB, 1))
     return copy
@@ -62,43 +61,42 @@ class _Graph:
     """What a rewriting looks up, and the tensors that it adds."""
 
     model: onnx.ModelProto
-    added: list[onnx.TensorProto] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.producers = {name: node for node in self.model.graph.node for name in node.output}
         self.reading = readers(self.model)
-        self.stored = dict(_stored(self.model))
+        self.tensors = Stored(self.model)
 
     def rewritten(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
         found: list[onnx.NodeProto] | None = None
         if node.op_type in FLOAT_TWINS:
             found = self._product(node)
+        elif node.op_type in KINDS:
+            found = decoded_layer(self.tensors, node)
         elif node.op_type == "DynamicQuantizeMatMul":
             found = self._whole_product(node)
         elif node.op_type == "DynamicQuantizeLSTM":
             found = self._lstm(node)
-        elif node.op_type in qlinear.FORMS:
-            found = qlinear.rewritten(self, node, _plain(node.name))
         return [node] if found is None else found
 
     def _product(self, node: onnx.NodeProto) -> list[onnx.NodeProto] | None:
         """Decode both sides, multiply in float, and round to the integers that the operators behind it expect."""
         from onnx import helper
 
-        source, weights = self.producers.get(node.input[0]), self.stored.get(node.input[1])
+        source, weights = self.producers.get(node.input[0]), self.tensors.arrays.get(node.input[1])
         if source is None or source.op_type != "DynamicQuantizeLinear" or weights is None:
             return None
         scale = self._weight_scale(node.output[0], source.output[1])
         if scale is None:
             return None
         name, axis = node.output[0], CHANNEL[node.op_type]
-        decoded = self.decoded(node, 1, scale, self._zero(node, 3), axis)
+        decoded = self.tensors.decoded(node, 1, scale, self.tensors.zero(node, 3), axis)
         if decoded is None:
             return None
         shape = [-1, *[1] * (weights.ndim - 2)] if axis == 0 and scale.size > 1 else [-1] if scale.size > 1 else []
-        step = self.store(f"{name}__step", scale.reshape(shape))
+        step = self.tensors.store(f"{name}__step", scale.reshape(shape))
         twin = helper.make_node(
-            FLOAT_TWINS[node.op_type], [f"{name}__x", decoded.output[0]], [f"{name}__float"], _plain(node.name)
+            FLOAT_TWINS[node.op_type], [f"{name}__x", decoded.output[0]], [f"{name}__float"], plain(node.name)
         )
         twin.attribute.extend(node.attribute)
         twin.metadata_props.extend(node.metadata_props)
@@ -122,7 +120,7 @@ class _Graph:
             if node.op_type == "Mul":
                 other = node.input[1] if node.input[0] == name else node.input[0]
                 factors = list(self._factors(other))
-                scales = [self.stored[one] for one in factors if one in self.stored]
+                scales = [self.tensors.arrays[one] for one in factors if one in self.tensors.arrays]
                 return scales[0].ravel() if len(scales) == 1 and of_input in factors and len(factors) == 2 else None
             if node.op_type not in ON_THE_WAY:
                 return None
@@ -143,8 +141,8 @@ class _Graph:
         """DynamicQuantizeMatMul: A, B, B's scale, B's zero point, bias; A is rounded and decoded on the way."""
         from onnx import helper
 
-        scale, name = self.stored.get(node.input[2]), node.output[0]
-        decoded = None if scale is None else self.decoded(node, 1, scale.ravel(), self._zero(node, 3), 1)
+        scale, name = self.tensors.arrays.get(node.input[2]), node.output[0]
+        decoded = None if scale is None else self.tensors.decoded(node, 1, scale.ravel(), self.tensors.zero(node, 3), 1)
         if decoded is None:
             return None
         bias = node.input[4] if len(node.input) > 4 else ""
@@ -154,7 +152,7 @@ class _Graph:
             helper.make_node("DynamicQuantizeLinear", [node.input[0]], parts),
             helper.make_node("DequantizeLinear", parts, [f"{name}__x"]),
             decoded,
-            helper.make_node("MatMul", [f"{name}__x", decoded.output[0]], [product], _plain(node.name)),
+            helper.make_node("MatMul", [f"{name}__x", decoded.output[0]], [product], plain(node.name)),
             *([helper.make_node("Add", [product, bias], [name])] if bias else []),
         ]
 
@@ -164,64 +162,20 @@ class _Graph:
 
         inputs, decoders = list(node.input[:8]), []
         for slot, place in ((1, 8), (2, 10)):
-            scale, weights = self.stored.get(node.input[place]), self.stored.get(node.input[slot])
+            scale, weights = self.tensors.arrays.get(node.input[place]), self.tensors.arrays.get(node.input[slot])
             if scale is None or weights is None:
                 return None
             of_gates = scale.ndim == 2 and len(scale) == 1  # one for each row of the only direction
-            decoded = self.decoded(node, slot, scale.ravel(), self._zero(node, place + 1), 2 if of_gates else 0)
+            decoded = self.tensors.decoded(
+                node, slot, scale.ravel(), self.tensors.zero(node, place + 1), 2 if of_gates else 0
+            )
             if decoded is None:
                 return None
             inputs[slot] = decoded.output[0]
-            decoded.input[0] = self.store(f"{decoded.output[0]}__turned", weights.transpose(0, 2, 1))
+            decoded.input[0] = self.tensors.store(f"{decoded.output[0]}__turned", weights.transpose(0, 2, 1))
             for attribute in decoded.attribute:
                 attribute.i = (0, 2, 1)[attribute.i]
             decoders.append(decoded)
-        twin = helper.make_node("LSTM", inputs, list(node.output), _plain(node.name))
+        twin = helper.make_node("LSTM", inputs, list(node.output), plain(node.name))
         twin.attribute.extend(node.attribute)
         return [*decoders, twin]
-
-    def decoded(
-        self, node: onnx.NodeProto, slot: int, scale: NDArray[Any], zero: NDArray[Any] | None, axis: int
-    ) -> onnx.NodeProto | None:
-        """The weights in float; None where they are not stored, or have scales that no axis of theirs has as many of."""
-        from onnx import helper
-
-        weights = self.stored.get(node.input[slot])
-        many = scale.size > 1
-        if weights is None or (many and (axis >= weights.ndim or weights.shape[axis] != scale.size)):
-            return None
-        name = f"{node.output[0]}__{slot}"
-        offset = np.zeros(scale.shape, weights.dtype) if zero is None else np.broadcast_to(zero.ravel(), scale.shape)
-        ends = [
-            self.store(f"{name}__{what}", array if many else array.reshape(()))
-            for what, array in (("scale", scale), ("zero", offset))
-        ]
-        decoder = helper.make_node("DequantizeLinear", [node.input[slot], *ends], [f"{name}__decoded"])
-        if many:
-            decoder.domain = CONTRIB  # the standard's own takes an axis from opset 13 on only
-            decoder.attribute.append(helper.make_attribute("axis", axis))
-        return decoder
-
-    def _zero(self, node: onnx.NodeProto, slot: int) -> NDArray[Any] | None:
-        return self.stored.get(node.input[slot]) if len(node.input) > slot else None
-
-    def store(self, name: str, array: NDArray[Any]) -> str:
-        from onnx import numpy_helper
-
-        self.added.append(numpy_helper.from_array(np.array(array), name))
-        return name
-
-
-def _stored(model: onnx.ModelProto) -> Iterator[tuple[str, NDArray[Any]]]:
-    from onnx import numpy_helper
-
-    for tensor in model.graph.initializer:
-        yield tensor.name, numpy_helper.to_array(tensor)
-    for node in model.graph.node:
-        if node.op_type == "Constant" and node.attribute[0].name == "value":
-            yield node.output[0], numpy_helper.to_array(node.attribute[0].t)
-
-
-def _plain(name: str) -> str:
-    """A node's name before it was quantized, as ONNX Runtime's tools make one from the other."""
-    return name.removesuffix("_quant")

@@ -173,6 +173,12 @@ def _in_floors(one: Observed, other: Observed, config: ModelFile, scale: Scale) 
     return worst
 
 
+def outputs_of(standing: Standing) -> Path:
+    """Where the answers of a rung that ran lie."""
+    assert standing.rung.outputs is not None
+    return standing.rung.outputs
+
+
 def culprit(standings: Sequence[Standing]) -> Standing | None:
     """The last broken rung on the way to the artifact; None where nothing on it broke."""
     broken = [standing for standing in standings if standing.broke and standing.rung.leads]

@@ -1,95 +1,108 @@
-"""Operators that take integers and give integers (QLinearConv and its like), as the float layers that they stand for.
+"""Operators that read and give integers with stored scales (QLinearConv, QGemm, …) as float ones between quantizers.
 
-In: a node of a graph in ONNX Runtime's QOperator form. Out: nodes that answer as it does up to float32's rounding: a
-DequantizeLinear before and after the weights, the float operator, a QuantizeLinear behind it. Source: the operators'
-definitions in ONNX and in ONNX Runtime's contrib operators.
+In: a node, what its graph stores. Out: the nodes that stand for it, or None. The rule: what is rounded stays rounded, by the
+same scales at the same places.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+from parity.explain.decoding import Stored, plain
 
 if TYPE_CHECKING:
     import onnx
 
-Parts = tuple[int, int, int]
-Array = NDArray[Any]
+Place = tuple[int, int, int]
+"""Where an operand stands among a node's inputs, its scale, its zero point."""
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
-    """Where an operator keeps what: the slots of number, scale and zero point of its input and its weights, of its output's
-    scale and zero point, of its bias; the weights' axis with a scale for each channel."""
+class Kind:
+    """An operator: its float twin, its operands, where the result's scale stands (None: a float), and a bias."""
 
     twin: str
-    data: Parts
-    weights: Parts
-    out: tuple[int, int] | None
-    bias: int | None
-    channel: int
+    operands: tuple[Place, ...]
+    result: int | None
+    bias: int | None = None
 
 
-FORMS: Mapping[str, Form] = {
-    "QLinearConv": Form("Conv", (0, 1, 2), (3, 4, 5), (6, 7), 8, 0),
-    "QLinearMatMul": Form("MatMul", (0, 1, 2), (3, 4, 5), (6, 7), None, 1),
-    "QGemm": Form("Gemm", (0, 1, 2), (3, 4, 5), (7, 8), 6, 1),
-    "MatMulIntegerToFloat": Form("MatMul", (0, 2, 4), (1, 3, 5), None, 6, 1),
+PAIR, LONE = ((0, 1, 2), (3, 4, 5)), ((0, 1, 2),)
+KINDS = {
+    "QLinearConv": Kind("Conv", PAIR, 6, bias=8),
+    "QLinearMatMul": Kind("MatMul", PAIR, 6),
+    "QGemm": Kind("Gemm", PAIR, 7, bias=6),
+    "MatMulIntegerToFloat": Kind("MatMul", ((0, 2, 4), (1, 3, 5)), None, bias=6),
+    "QLinearAdd": Kind("Add", PAIR, 6),
+    "QLinearMul": Kind("Mul", PAIR, 6),
+    "QLinearSigmoid": Kind("Sigmoid", LONE, 3),
+    "QLinearLeakyRelu": Kind("LeakyRelu", LONE, 3),
+    "QLinearAveragePool": Kind("AveragePool", LONE, 3),
+    "QLinearGlobalAveragePool": Kind("GlobalAveragePool", LONE, 3),
 }
 
 
-class Graph(Protocol):
-    """What a rewriting looks up and stores."""
-
-    stored: dict[str, Array]
-
-    def decoded(
-        self, node: onnx.NodeProto, slot: int, scale: Array, zero: Array | None, axis: int
-    ) -> onnx.NodeProto | None: ...
-
-    def store(self, name: str, array: Array) -> str: ...
-
-
-def rewritten(graph: Graph, node: onnx.NodeProto, plain_name: str) -> list[onnx.NodeProto] | None:
-    """The node as float operators; None where its weights or their scale are not stored."""
+def decoded_layer(tensors: Stored, node: onnx.NodeProto) -> list[onnx.NodeProto] | None:
+    """Operands decoded, the float operator, its result rounded again; None where a weight's scales fit no axis of it."""
     from onnx import helper
 
-    form, name = FORMS[node.op_type], node.output[0]
-    slot, scale_slot, zero_slot = form.weights
-    scale = graph.stored.get(node.input[scale_slot])
-    turned = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
-    zero = graph.stored.get(given(node, zero_slot))
-    decoded = None if scale is None else graph.decoded(node, slot, scale.ravel(), zero, 0 if turned else form.channel)
-    if scale is None or decoded is None:
+    kind, name = KINDS[node.op_type], node.output[0]
+    if any(a.name == "channels_last" and a.i for a in node.attribute):
         return None
-    inputs, summed = [f"{name}__x", decoded.output[0]], None
-    bias = given(node, form.bias)
-    if bias and form.out is None:
-        summed = bias
-    elif bias:
-        step = graph.stored.get(node.input[form.data[1]])
-        integers = graph.stored.get(bias)
-        if step is None or integers is None:
+    decoders = [_operand(tensors, node, kind, place) for place in kind.operands]
+    if any(one is None for one in decoders):
+        return None
+    nodes = [one for one in decoders if one is not None]
+    inputs = [one.output[0] for one in nodes]
+    scale = _at(node, kind.result)
+    whole = f"{name}__float" if scale else name
+    bias = _at(node, kind.bias)
+    apart = bias and node.op_type == "MatMulIntegerToFloat"
+    if bias and not apart:
+        decoded = _bias(tensors, node, kind)
+        if decoded is None:
             return None
-        inputs.append(graph.store(f"{name}__bias", (integers * (step * scale).ravel()).astype(np.float32)))
-    ends = [given(node, one) for one in form.out or ()]
-    behind = bool(ends and ends[0]) or summed is not None
-    twin = helper.make_node(form.twin, inputs, [f"{name}__float" if behind else name], plain_name)
-    twin.attribute.extend(node.attribute)
+        nodes.append(decoded)
+        inputs.append(decoded.output[0])
+    twin = helper.make_node(kind.twin, inputs, [f"{whole}__product" if apart else whole], plain(node.name))
+    twin.attribute.extend(a for a in node.attribute if a.name != "channels_last")
     twin.metadata_props.extend(node.metadata_props)
-    data = [one for one in (given(node, part) for part in form.data) if one]
-    nodes = [helper.make_node("DequantizeLinear", data, [f"{name}__x"]), decoded, twin]
-    if summed is not None:
-        nodes.append(helper.make_node("Add", [twin.output[0], summed], [name]))
-    elif behind:
-        nodes.append(helper.make_node("QuantizeLinear", [twin.output[0], *[one for one in ends if one]], [name]))
+    nodes.append(twin)
+    if apart:
+        nodes.append(helper.make_node("Add", [twin.output[0], bias], [whole]))
+    if scale:
+        assert kind.result is not None
+        nodes.append(helper.make_node("QuantizeLinear", [whole, scale, node.input[kind.result + 1]], [name]))
     return nodes
 
 
-def given(node: onnx.NodeProto, slot: int | None) -> str:
-    """The name in a slot; empty where nothing is there."""
-    return "" if slot is None or slot >= len(node.input) else str(node.input[slot])
+def _at(node: onnx.NodeProto, slot: int | None) -> str:
+    """The name of an input; nothing where there is none."""
+    return node.input[slot] if slot is not None and len(node.input) > slot else ""
+
+
+def _operand(tensors: Stored, node: onnx.NodeProto, kind: Kind, place: Place) -> onnx.NodeProto | None:
+    """An operand decoded: weights channel by channel, an activation by its one scale."""
+    from onnx import helper
+
+    slot, scale, zero = place
+    steps = tensors.arrays.get(node.input[scale])
+    if node.input[slot] in tensors.arrays and steps is not None:
+        return tensors.decoded(node, slot, steps.ravel(), tensors.zero(node, zero), _channel(tensors, node, kind, slot))
+    given = [name for name in (node.input[slot], node.input[scale], _at(node, zero)) if name]
+    return helper.make_node("DequantizeLinear", given, [f"{node.output[0]}__{slot}__decoded"])
+
+
+def _channel(tensors: Stored, node: onnx.NodeProto, kind: Kind, slot: int) -> int:
+    """The axis of the weights along which there may be a scale for each channel."""
+    turned = any(a.name == "transB" and a.i for a in node.attribute)
+    return 0 if kind.twin == "Conv" or turned else int(tensors.arrays[node.input[slot]].ndim) - 1
+
+
+def _bias(tensors: Stored, node: onnx.NodeProto, kind: Kind) -> onnx.NodeProto | None:
+    """A bias in integers: its steps are the products of the operands' steps."""
+    one, other = (tensors.arrays.get(node.input[scale]) for _, scale, _ in kind.operands)
+    if kind.bias is None or one is None or other is None:
+        return None
+    return tensors.decoded(node, kind.bias, one.ravel() * other.ravel(), None, 0)

@@ -26,6 +26,7 @@ from parity.policy import load_policy
 from parity.verdict import Status
 
 if TYPE_CHECKING:
+    from parity.explain.case import Recipe
     from parity.explain.climber import Ran
 
 DOCUMENT = "explain.json"
@@ -154,6 +155,7 @@ def _walk(
         "rungs": [_document(rung) for rung in rungs],
         "effective": climber.effective,
         "foreign": question.foreign,
+        "recipe": _recipe(question, climber.place("compiled artifact") / "artifact"),
     }
     made, read = line.child(folder, what, "parity.explain.diagnose:diagnose", arguments)
     document = json.loads((made / DOCUMENT).read_text())
@@ -165,6 +167,18 @@ def _walk(
     }
     (made / DOCUMENT).write_text(json.dumps(document, indent=1, sort_keys=True, allow_nan=False))
     return made, read
+
+
+def _recipe(question: Found, fresh: Path) -> Recipe:
+    """Whether the line's recipe now is the one that gave the artifact, by what was recorded when it was built."""
+    record = None if question.artifact is None else read_record(question.artifact.parent)
+    if question.artifact is None or record is None or not fresh.is_dir():
+        return "unknown"
+    folder = question.artifact.name + "/"
+    built = {name.removeprefix(folder): sha for name, sha in record.outputs.items() if name.startswith(folder)}
+    if built == digest.of_files(fresh):
+        return "same"
+    return "other" if built == digest.of_files(question.artifact) else "unknown"
 
 
 def _document(rung: Ran) -> dict[str, Any]:

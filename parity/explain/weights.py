@@ -129,7 +129,7 @@ def with_arrays(model: onnx.ModelProto, arrays: Mapping[Key, Array]) -> onnx.Mod
     copy.CopyFrom(model)
     nodes = keyed(copy)
     before = {tensor.name: tensor.dims for tensor in copy.graph.initializer}
-    for number, ((*key, slot), array) in enumerate(arrays.items()):
+    for number, ((*key, slot), array) in enumerate(arrays.items(), len(before)):  # a graph may be mended again
         name = f"swapped_{number}"
         node = nodes[(key[0], key[1], key[2])]  # type: ignore[index]  # the first three of a Key
         array = array.reshape(before.get(node.input[slot], array.shape)) if array.size == 1 else array

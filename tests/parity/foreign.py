@@ -14,6 +14,7 @@ from compile.signature import Axis, Signature, Tensor
 from parity.explain import cause as causes
 from parity.explain.case import Case
 from parity.explain.cause import Cause
+from parity.explain.integers import floated
 from parity.explain.ladder import Rung, Scale, Standing
 from parity.explain.structure import changes
 from tests.conftest import REPOSITORY
@@ -83,6 +84,7 @@ def found_for(folder: Path, candidate: onnx.ModelProto, sound: onnx.ModelProto |
     """What is said of a candidate beside `sound`, or beside `network()`."""
     outputs = folder / "outputs"
     outputs.mkdir()
+    candidate = floated(candidate)
     one = case(folder, candidate, sound)
     for path, answer in zip(one.files, one.answers_of(candidate), strict=True):
         np.savez(outputs / path.name, **answer)  # type: ignore[arg-type]  # numpy's stub forbids ** of arrays

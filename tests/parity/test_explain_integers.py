@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
+from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_dynamic, quantize_static
 
 from parity.explain.cause import Cause
 from parity.explain.gaps import difference, gaps
@@ -177,72 +176,3 @@ def test_a_calibrated_artifact_is_judged_by_its_weights_too(tmp_path: Path, thei
         tmp_path / "float.onnx", tmp_path / "int8.onnx", Calibrating(), op_types_to_quantize=["Conv", "MatMul"]
     )
     assert found_for(tmp_path, onnx.load(tmp_path / "int8.onnx"), deep(0)).kind == kind
-
-
-def calibrated(folder: Path, source: onnx.ModelProto, **how: Any) -> onnx.ModelProto:
-    """In the form in which every operator takes integers and gives integers."""
-    onnx.save(source, folder / "float.onnx")
-    quantize_static(
-        folder / "float.onnx", folder / "int8.onnx", Calibrating(), quant_format=QuantFormat.QOperator,
-        op_types_to_quantize=["Conv", "MatMul", "Gemm"], **how,
-    )  # fmt: skip
-    return onnx.load(folder / "int8.onnx")
-
-
-STATIC: list[dict[str, object]] = [
-    {"weight_type": QuantType.QInt8},
-    {"weight_type": QuantType.QUInt8, "activation_type": QuantType.QUInt8},
-    {"weight_type": QuantType.QInt8, "per_channel": True},
-]
-
-
-@pytest.mark.parametrize("how", STATIC)
-def test_operators_of_integers_throughout_answer_in_float_as_they_did(tmp_path: Path, how: dict[str, object]) -> None:
-    theirs = calibrated(tmp_path, deep(), **how)
-    assert {"QLinearConv", "QGemm", "QLinearMatMul"} <= {node.op_type for node in theirs.graph.node}
-    twin = floated(theirs)
-    assert not has_integer_layers(twin)
-    one, other = (opened(graph, ["y"])(FEEDS)["y"] for graph in (theirs, twin))
-    step = next(numpy_helper.to_array(t) for t in theirs.graph.initializer if t.name == "y_scale")
-    assert np.abs(one - other).max() <= 1.01 * step, "no further off than one step of its own last rounding"
-    assert (one == other).mean() > 0.9
-
-
-@pytest.mark.parametrize("how", STATIC)
-@pytest.mark.parametrize(("theirs", "kind"), [(0, "quantization"), (1, "stale or wrong weights")])
-def test_operators_of_integers_throughout_are_judged_by_their_weights(
-    tmp_path: Path, how: dict[str, object], theirs: int, kind: str
-) -> None:
-    cause = found_for(tmp_path, calibrated(tmp_path, deep(theirs), **how), deep(0))
-    assert cause.kind == kind
-    assert cause.explained
-
-
-@pytest.mark.parametrize(("scale", "layer"), [("k_scale", "conv"), ("g_scale", "gemm"), ("v_scale", "head")])
-def test_a_scale_doubled_among_integers_is_wrong_weights(tmp_path: Path, scale: str, layer: str) -> None:
-    theirs = calibrated(tmp_path, deep(), weight_type=QuantType.QInt8)
-    stored = next(t for t in theirs.graph.initializer if t.name == scale)
-    stored.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(stored) * np.float32(2), scale))
-    cause = found_for(tmp_path, theirs, deep())
-    assert cause.kind == "stale or wrong weights"
-    assert "are 2 times the source's" in cause.sentence
-
-
-def test_a_product_of_integers_that_gives_floats_is_read_too() -> None:
-    """ONNX Runtime's optimizer makes it of MatMulInteger and what follows."""
-    rng = np.random.default_rng(4)
-    stored = {"v": rng.integers(-90, 90, (6, 5)).astype(np.int8), "vs": rng.random(5).astype(np.float32) / 90,
-              "vz": np.zeros(5, np.int8), "b": rng.standard_normal(5).astype(np.float32)}  # fmt: skip
-    nodes = [
-        helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "qs", "qz"]),
-        helper.make_node(
-            "MatMulIntegerToFloat", ["q", "v", "qs", "vs", "qz", "vz", "b"], ["y"], domain="com.microsoft"
-        ),
-    ]
-    theirs = model(nodes, stored)
-    theirs.opset_import.append(helper.make_opsetid("com.microsoft", 1))
-    twin = floated(theirs)
-    assert not has_integer_layers(twin)
-    np.testing.assert_allclose(opened(twin, ["y"])(FEEDS)["y"], opened(theirs, ["y"])(FEEDS)["y"], rtol=1e-5, atol=1e-5)
-    weight = next(w for w in weights_of(twin).values() if w.array.shape == (6, 5))
-    np.testing.assert_allclose(weight.array, stored["v"] * stored["vs"], rtol=1e-6)
