@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from compile.errors import ToolchainError
-from parity.explain import exchange, postprocessing, preprocessing, several
+from parity.explain import exchange, operators, postprocessing, preprocessing, several
 from parity.explain.case import Case
 from parity.explain.hypotheses import EMULATED, REPRODUCED, Array, Bench, Hypothesis, Trial, distance, tried
 from parity.explain.ladder import Rung, Standing
@@ -93,7 +93,8 @@ def find(
     assert rung.outputs is not None
     bench = case.bench(case.sound_before(rung.name), case.answers_in(rung.outputs))
     trials = trials_of(case, bench, [standing.rung for standing in standings])
-    return _mistaken(case, rung, bench, trials, changed) or by_structure(case, rung, changed, trials)
+    mistaken = _mistaken(case, rung, bench, trials, changed)
+    return mistaken or _and_beneath(case, rung, by_structure(case, rung, changed, trials), changed)
 
 
 def _mistaken(case: Case, rung: Rung, bench: Bench, trials: Sequence[Trial], changed: Sequence[Change]) -> Cause | None:
@@ -244,10 +245,8 @@ def by_structure(case: Case, rung: Rung, changed: Sequence[Change], trials: Sequ
         return Cause("stale or wrong weights", stranger, "build it from the source", trials)
     if own and not integers_are_the_sources(case):
         changed = [change for change in changed if change.kind != "quantization"]
-    if changed and rung.name == "artifact as found":
-        listed = "; ".join(change.sentence for change in changed[:2])
-        modules = [change.module for change in changed]
-        return Cause(changed[0].kind, listed, "build it again from the source", trials, modules)
+    if changed and own and (written := operators.written_otherwise(case, changed)) is not None:
+        return replace(_exchange(written), trials=trials)
     if rung.name == "compiled artifact" and case.target.toolchain == "onnxruntime":
         told = "the graph answers well without ONNX Runtime's optimizer: the operators that it fuses round otherwise"
         return Cause("fusion", told, None, trials)
