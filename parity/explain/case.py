@@ -97,6 +97,16 @@ class Case:
         return found
 
 
+def in_floors(case: Case, sound: Sequence[Batch], found: Sequence[Batch]) -> float:
+    """The largest difference between two sides' answers, in multiples of the noise floor."""
+    gaps = [
+        float(np.abs(one[name].astype(np.float64) - other[name]).max(initial=0.0)) / floor
+        for one, other in zip(sound, found, strict=True)
+        for name, floor in case.scale.floors.items()
+    ]
+    return max(gaps, default=0.0)
+
+
 def _few_at_a_time(feeds: Batch, signature: Signature) -> Iterator[Batch]:
     """A batch in pieces of `TOGETHER` rows, where the model takes such: all inner tensors of many rows fill a memory."""
     axes = {t.name: t.batch_axis for t in signature.inputs}

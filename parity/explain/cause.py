@@ -8,22 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from compile import percent
 from compile.errors import ToolchainError
-from parity.explain import exchange, postprocessing, preprocessing, several
+from parity.explain import exchange, inside, operators, postprocessing, several
 from parity.explain.case import Case
-from parity.explain.hypotheses import EMULATED, REPRODUCED, Array, Bench, Hypothesis, Trial, distance, tried
+from parity.explain.hypotheses import EMULATED, REPRODUCED, Bench, Trial, distance, tried
 from parity.explain.ladder import Rung, Standing
 from parity.explain.quantized import quantizers
 from parity.explain.rebuilt import rebuilt
-from parity.explain.rounding import Narrow, rounded
-from parity.explain.simulate import Batch, answered, exposing, opened, output_names, walked, with_stream
 from parity.explain.stranger import another_network, integers_are_the_sources
 from parity.explain.structure import Change
+from parity.explain.trials import EXACT, PIN, trials_of
 
 if TYPE_CHECKING:
     import onnx
@@ -39,9 +36,6 @@ Kind = Literal[
     "unexplained",
 ]
 NARROW = frozenset({"bf16", "f16", "bfloat16", "float16", "fp16", "half"})
-EXACT = 0.999
-"""A mistake that explains less may be a neighbour of the real one: then constants are fitted."""
-PIN = "pin the runtime's float precision"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +88,12 @@ def find(
     assert rung.outputs is not None
     bench = case.bench(case.sound_before(rung.name), case.answers_in(rung.outputs))
     trials = trials_of(case, bench, [standing.rung for standing in standings])
-    return _mistaken(case, rung, bench, trials, changed) or by_structure(case, rung, changed, trials)
+    if (mistaken := _mistaken(case, rung, bench, trials, changed)) is not None:
+        return mistaken
+    written = by_structure(case, rung, changed, trials)
+    if not written.explained and (within := inside.suspicions(bench)) and within[0].holds:
+        return _and_more(case, rung, bench, within[0], [*within, *trials])
+    return _and_beneath(case, rung, written, changed)
 
 
 def _permuted(case: Case, rung: Rung, cause: Cause) -> Cause | None:
@@ -113,8 +112,8 @@ def _mistaken(case: Case, rung: Rung, bench: Bench, trials: Sequence[Trial], cha
     """Mistakes around the model: one, one over wrong weights, or two at once."""
     best = trials[0] if trials else None
     if best is not None and best.holds and not (changed and best.score < REPRODUCED and best.enough == EMULATED):
-        if best.remedy == PIN:
-            return _reproduced("runtime precision", best, trials)
+        if best.kind == "runtime precision":
+            return _reproduced(best.kind, best, trials)
         return _and_more(case, rung, bench, best, trials)
     own = rung.name == "artifact as found" and case.found is not None
     over = _over_wrong_weights(case, bench) if own else None
@@ -132,14 +131,14 @@ def _reproduced(
 
 
 def _and_more(case: Case, rung: Rung, bench: Bench, best: Trial, trials: Sequence[Trial]) -> Cause:
-    """A mistake around the model, and what remains where the sound side makes it too."""
+    """A mistake around the model or inside, and what remains where the sound side makes it too."""
     second = None
     left = several.rest(case, best.predict(), bench.found, distance(bench, bench.sound))
     if left.matters:
         own = rung.name == "artifact as found"
         under = several.beneath(case, best) if own else None
         second = _exchange(under) if under is not None else _unknown(left.share)
-    return _reproduced("pre/post-processing", best, trials, second)
+    return _reproduced(best.kind, best, trials, second)
 
 
 def _unknown(share: float) -> Cause:
@@ -159,7 +158,11 @@ def _over_wrong_weights(case: Case, bench: Bench) -> Cause | None:
         except ToolchainError:
             continue
         trials = trials_of(replace(case, found=suspicion.mended), mended, [])
-        under = several.beneath(case, trials[0]) if trials and trials[0].holds and trials[0].remedy != PIN else None
+        under = (
+            several.beneath(case, trials[0])
+            if trials and trials[0].holds and trials[0].kind != "runtime precision"
+            else None
+        )
         if under is not None:
             told = "the error that the artifact has with the source's weights"
             return _reproduced("pre/post-processing", trials[0], trials, _exchange(under), of=told)
@@ -201,66 +204,6 @@ def exchanged(case: Case) -> Cause | None:
     return None if found is None else _exchange(found)
 
 
-def trials_of(case: Case, bench: Bench, rungs: Sequence[Rung]) -> list[Trial]:
-    """Every mistake done to the sound graph, against what was answered; the best first."""
-    behind = postprocessing.suspicions(bench, _entering(case, bench))
-    trials = tried(bench, [*preprocessing.suspicions(bench), *behind, *_narrower(case), *_as_rungs(case, rungs)])
-    if max((trial.score for trial in trials), default=0.0) < EXACT:
-        smooth = opened(case.exact, output_names(case.config.signature))
-        trials += tried(bench, list(preprocessing.fitted_scale(bench, smooth, _enough(case, bench))))
-    return sorted(trials, key=lambda trial: -trial.score)
-
-
-def _enough(case: Case, bench: Bench) -> float:
-    """The share of the error that a fitted mistake must explain: what is left may be rounding, the sound graph's and another.
-
-    Of a graph of integers the last digit of a factor decides how everything behind it is rounded.
-    """
-    exact = case.answers_of(case.exact)
-    own, error = distance(replace(bench, found=exact), bench.sound), distance(bench, bench.sound)
-    return max(EMULATED, min(REPRODUCED, 1 - several.INDEPENDENT * own / error)) if error else REPRODUCED
-
-
-def _entering(case: Case, bench: Bench) -> dict[str, list[Array]]:
-    """Per output, what enters the activation that it ends in, on the sample."""
-    sound = bench.graph
-    if sound is None:
-        return {}
-    names = {t.name: n for t in bench.outputs if (n := postprocessing.entering(sound, t.name)) is not None}
-    if not names:
-        return {}
-    infer = opened(exposing(sound, names.values()), [*output_names(case.config.signature), *names.values()])
-    found = [outputs for _, outputs in walked(infer, case.batches, case.config.signature)]
-    return {name: [outputs[inner] for outputs in found] for name, inner in names.items()}
-
-
-def _narrower(case: Case) -> list[Hypothesis]:
-    """The float graph with what its layers multiply rounded to half the bits; for what is meant to run in float32."""
-    signature = case.config.signature
-
-    def predict(kind: Narrow) -> list[Batch]:
-        return answered(opened(rounded(case.exact, kind), output_names(signature)), case.batches, signature)
-
-    kinds: tuple[Narrow, ...] = ("bfloat16", "float16") if case.target.precision == "float32" else ()
-    return [Hypothesis(f"the candidate computes in {kind}", PIN, partial(predict, kind), EMULATED) for kind in kinds]
-
-
-def _as_rungs(case: Case, rungs: Sequence[Rung]) -> list[Hypothesis]:
-    """That the candidate answers as this runtime does when it is left to its defaults, where the target pins it."""
-
-    def predict(outputs: Path) -> list[Batch]:
-        return [with_stream(outputs / path.name) for path in case.files]
-
-    return [
-        Hypothesis(
-            "the candidate answers as the runtime does at its defaults", PIN, partial(predict, one.outputs), EMULATED
-        )
-        for one in rungs
-        if one.name == "runtime's defaults" and not one.leads and one.outputs is not None
-        if case.target.precision == "float32"
-    ]
-
-
 def by_structure(case: Case, rung: Rung, changed: Sequence[Change], trials: Sequence[Trial]) -> Cause:
     """Operators that the candidate's graph has otherwise; unexplained where there are none."""
     own = rung.name == "artifact as found" and case.found is not None
@@ -268,10 +211,8 @@ def by_structure(case: Case, rung: Rung, changed: Sequence[Change], trials: Sequ
         return Cause("stale or wrong weights", stranger, "build it from the source", trials)
     if own and not integers_are_the_sources(case):
         changed = [change for change in changed if change.kind != "quantization"]
-    if changed and rung.name == "artifact as found":
-        listed = "; ".join(change.sentence for change in changed[:2])
-        modules = [change.module for change in changed]
-        return Cause(changed[0].kind, listed, "build it again from the source", trials, modules)
+    if changed and own and (written := operators.written_otherwise(case, changed)) is not None:
+        return replace(_exchange(written), trials=trials)
     if rung.name == "compiled artifact" and case.target.toolchain == "onnxruntime":
         told = "the graph answers well without ONNX Runtime's optimizer: the operators that it fuses round otherwise"
         return Cause("fusion", told, None, trials)

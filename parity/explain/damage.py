@@ -7,7 +7,7 @@ In: the float graph, the quantized graph, calibration feeds. Out: layers by what
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from compile.config import ModelFile, load_model
 from compile.project import Project
 from parity.answers import agree
-from parity.explain.points import Point, layers_of, matched
+from parity.explain.graft import grafted
+from parity.explain.points import layers_of, matched
 from parity.explain.simulate import Batch, answered, opened, output_names, with_stream
 from parity.explain.tensors import decibel, noise_over_signal
 from parity.observed import answers_in
@@ -131,9 +132,10 @@ def restored(exact: onnx.ModelProto, quantized: onnx.ModelProto, modules: Collec
     used: set[str] = set()
     for node in quantized.graph.node:
         if node.output and node.output[0] in wanted:
-            grafted = list(_grafted(exact, wanted[node.output[0]], names))
-            copy.graph.node.extend(grafted)
-            used |= {name for one in grafted for name in one.input}
+            point = wanted[node.output[0]]
+            put = list(grafted(exact, point.reference, point.candidate, names))
+            copy.graph.node.extend(put)
+            used |= {name for one in put for name in one.input}
         else:
             copy.graph.node.append(node)
     for tensor in exact.graph.initializer:
@@ -141,28 +143,3 @@ def restored(exact: onnx.ModelProto, quantized: onnx.ModelProto, modules: Collec
             copy.graph.initializer.add().CopyFrom(tensor)
             copy.graph.initializer[-1].name = f"{tensor.name}__float"
     return copy
-
-
-def _grafted(exact: onnx.ModelProto, point: Point, names: dict[str, str]) -> Iterator[onnx.NodeProto]:
-    """The float graph's nodes behind one tensor, back to tensors that the quantized graph has too, under its names."""
-    import onnx
-
-    producers = {name: node for node in exact.graph.node for name in node.output}
-    done: set[str] = set()
-
-    def walk(name: str, target: str) -> Iterator[onnx.NodeProto]:
-        node = onnx.NodeProto()
-        node.CopyFrom(producers[name])
-        done.add(name)
-        for place, read in enumerate(node.input):
-            if not read or read in names:
-                node.input[place] = names.get(read, "")
-                continue
-            node.input[place] = f"{read}__float"
-            if read in producers and read not in done:
-                yield from walk(read, f"{read}__float")
-        node.output[:] = [target if out == name else f"{out}__float" for out in node.output]
-        node.name = f"{node.name}__float__{target}"
-        yield node
-
-    return walk(point.reference, point.candidate)

@@ -31,7 +31,7 @@ SHOWN = 4
 class Exchange:
     """What an exchange showed."""
 
-    kind: Literal["stale or wrong weights", "quantization", "runtime precision"]
+    kind: Literal["stale or wrong weights", "quantization", "runtime precision", "export", "fusion"]
     sentence: str
     remedy: str | None
     modules: Sequence[str]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,9 @@ REPRODUCED = 0.9
 EMULATED = 0.5
 """The same where the experiment only imitates (another runtime's rounding): more explained than left, which no chance
 gives in thousands of numbers."""
+Kind = Literal["pre/post-processing", "runtime precision", "export", "fusion"]
+INDEPENDENT = 2.0
+"""What two graphs of integers may be apart that compute the same, of the energy that rounding brings to each."""
 FIT, SCORE = 0, 1
 """Which of every two rows a hypothesis is fitted on, and which it is scored on."""
 
@@ -74,6 +77,7 @@ class Hypothesis:
     enough: float = REPRODUCED
     inputs: Callable[[Sequence[Batch]], list[Batch]] | None = None
     """What the mistake makes of the inputs, where that is all it does: such mistakes can be made one after another."""
+    kind: Kind = "pre/post-processing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,7 @@ class Trial:
     left: float
     enough: float
     predict: Callable[[], list[Batch]]
+    kind: Kind = "pre/post-processing"
 
     @property
     def holds(self) -> bool:
@@ -105,7 +110,7 @@ def tried(bench: Bench, hypotheses: Sequence[Hypothesis]) -> list[Trial]:
         left = distance(bench, predicted)
         score = 1 - left / before if before and math.isfinite(before) and math.isfinite(left) else 0.0
         reproduced = min(score, followed(bench, predicted))
-        trials.append(Trial(one.name, one.remedy, reproduced, left, one.enough, one.predict))
+        trials.append(Trial(one.name, one.remedy, reproduced, left, one.enough, one.predict, one.kind))
     return sorted(trials, key=lambda trial: -trial.score)
 
 

@@ -14,14 +14,12 @@ import numpy as np
 
 from compile.errors import ToolchainError
 from parity.explain import exchange, postprocessing, preprocessing
-from parity.explain.case import Case
-from parity.explain.hypotheses import Bench, Hypothesis, Trial, distance, tried
+from parity.explain.case import Case, in_floors
+from parity.explain.hypotheses import INDEPENDENT, Bench, Hypothesis, Trial, distance, tried
 from parity.explain.simulate import Batch
 
 WORTH = 1e-3
 """The share of an error that, left over, is not worth a second cause (30 dB below the first)."""
-INDEPENDENT = 2.0
-"""What two graphs of integers may be apart that compute the same, of the energy that rounding brings to each."""
 HALVED = 0.5
 SCREENED_ROWS = 32
 TAKEN = 3
@@ -43,19 +41,10 @@ def rest(case: Case, sound: Sequence[Batch], found: Sequence[Batch], before: flo
     """
     left = distance(case.between(sound, found), sound)
     share = left / before if before else 0.0
-    if share <= WORTH or _in_floors(case, sound, found) <= case.scale.allowed:
+    if share <= WORTH or in_floors(case, sound, found) <= case.scale.allowed:
         return Rest(share, matters=False)
     exact, fresh = case.answers_of(case.exact), case.answers_of(case.fresh)
     return Rest(share, matters=left > INDEPENDENT * distance(case.between(exact, fresh), exact))
-
-
-def _in_floors(case: Case, sound: Sequence[Batch], found: Sequence[Batch]) -> float:
-    gaps = [
-        float(np.abs(one[name].astype(np.float64) - other[name]).max(initial=0.0)) / floor
-        for one, other in zip(sound, found, strict=True)
-        for name, floor in case.scale.floors.items()
-    ]
-    return max(gaps, default=0.0)
 
 
 def beneath(case: Case, mistake: Trial) -> exchange.Exchange | None:

@@ -1,0 +1,89 @@
+"""Parts of one graph in the place of another's: the experiment behind "it is this module's operators".
+
+In: two graphs of one model. Out: the second with some of its modules computed as the first does. The rule: what a module
+gives to others is replaced, computed from what both graphs have before it; nothing else is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from parity.explain.points import SILENT, matched, named_modules, readers
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def with_modules(
+    sound: onnx.ModelProto, candidate: onnx.ModelProto, modules: Collection[str]
+) -> onnx.ModelProto | None:
+    """The candidate with these modules as the sound graph computes them; None where they give another number of tensors."""
+    import onnx
+
+    given: dict[str, str] = {}
+    for module in modules:
+        ours, theirs = _given(sound, module), _given(candidate, module)
+        if theirs and len(ours) != len(theirs):
+            return None
+        given |= dict(zip(theirs, ours, strict=False))  # one that is gone shows in those that read it
+    names = {p.reference: p.candidate for p in matched(sound, candidate) if p.module not in modules}
+    names |= {value.name: value.name for value in candidate.graph.input}
+    copy = onnx.ModelProto()
+    copy.CopyFrom(candidate)
+    del copy.graph.node[:]
+    put: dict[str, onnx.NodeProto] = {}
+    for node in candidate.graph.node:
+        wanted = [name for name in node.output if name in given]
+        for name in wanted:
+            parts = [one for one in grafted(sound, given[name], name, names) if one.output[0] not in put]
+            put |= {one.output[0]: one for one in parts}
+            copy.graph.node.extend(parts)
+        if not wanted:
+            copy.graph.node.append(node)
+    read = {name for node in put.values() for name in node.input}
+    for tensor in sound.graph.initializer:
+        if f"{tensor.name}__float" in read:
+            copy.graph.initializer.add().CopyFrom(tensor)
+            copy.graph.initializer[-1].name = f"{tensor.name}__float"
+    have = {one.domain for one in copy.opset_import}
+    copy.opset_import.extend(one for one in sound.opset_import if one.domain not in have)
+    return copy
+
+
+def _given(model: onnx.ModelProto, module: str) -> list[str]:
+    """The tensors of a module that other modules read, or that are answers."""
+    names, reading = named_modules(model), readers(model)
+    answers = {value.name for value in model.graph.output}
+
+    def leaves(name: str) -> bool:
+        return name in answers or any(
+            names[one.output[0]] != module for one in reading.get(name, ()) if one.op_type not in SILENT
+        )
+
+    return [name for name, owner in names.items() if owner == module and leaves(name)]
+
+
+def grafted(exact: onnx.ModelProto, wanted: str, given: str, names: Mapping[str, str]) -> Iterator[onnx.NodeProto]:
+    """A graph's nodes behind the tensor `wanted`, called `given` now, back to tensors that another graph has too (`names`)."""
+    import onnx
+
+    producers = {name: node for node in exact.graph.node for name in node.output}
+    done: set[str] = set()
+
+    def walk(name: str, target: str) -> Iterator[onnx.NodeProto]:
+        node = onnx.NodeProto()
+        node.CopyFrom(producers[name])
+        done.add(name)
+        for place, read in enumerate(node.input):
+            if not read or read in names:
+                node.input[place] = names.get(read, "")
+                continue
+            node.input[place] = f"{read}__float"
+            if read in producers and read not in done:
+                yield from walk(read, f"{read}__float")
+        node.output[:] = [target if out == name else f"{out}__float" for out in node.output]
+        node.name = f"{node.name}__float__{target}"
+        yield node
+
+    return walk(wanted, given)
