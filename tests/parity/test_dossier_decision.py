@@ -12,7 +12,7 @@ from parity.dossier import junit, page, summary
 from parity.dossier.change import Before, limits_changed
 from parity.dossier.document import Dossier, PolicyFact
 from parity.dossier.evidence import Cause
-from parity.dossier.missed import missed, reason
+from parity.dossier.judged import missed, reason
 from parity.dossier.reading import used
 from parity.dossier.step import next_step
 from parity.dossier.terms import judged_as
@@ -63,6 +63,19 @@ def test_what_is_missed_alike_on_both_sides_is_one_sentence_and_else_two() -> No
     other = cloud.model_copy(update={"value": 0.97})
     assert [one.sides for one in missed(target(findings=(source, cloud)))] == [("the source", "cloud")]
     assert [one.sides for one in missed(target(findings=(source, other)))] == [("the source",), ("cloud",)]
+
+
+def test_a_table_of_limits_gives_what_is_alike_on_both_sides_one_row() -> None:
+    source, cloud = (finding(against=side) for side in ("source", "baseline"))
+    rows = {
+        n: page.target(dossier(one), one).count('data-label="Asked"')
+        for n, one in enumerate(
+            [target(findings=(source, cloud)), target(findings=(source, cloud.model_copy(update={"n": 999})))]
+        )
+    }
+    assert rows == {0: 1, 1: 2}
+    one = target(findings=(source, cloud))
+    assert "against the source and cloud" in page.target(dossier(one), one)
 
 
 @pytest.mark.parametrize(
