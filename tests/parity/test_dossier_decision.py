@@ -9,12 +9,12 @@ import pytest
 
 from compile.config import ModelFile, TargetFile
 from parity.dossier import junit, page, summary
+from parity.dossier.advice import next_step
 from parity.dossier.change import Before, limits_changed
 from parity.dossier.document import Dossier, PolicyFact
 from parity.dossier.evidence import Cause
 from parity.dossier.judged import missed, reason
 from parity.dossier.reading import used
-from parity.dossier.step import next_step
 from parity.dossier.terms import judged_as
 from tests.parity.dossier_facts import LIMIT, POLICY, dossier, finding, pair, target
 
