@@ -82,7 +82,7 @@ def _closing(ending: Ending) -> list[str]:
     worked = bool(ending.line.ran) or any(o.status == "ERROR" for o in ending.outcomes)
     if done is None:
         fit = "all required targets are fit" if ending.code == PASSED else "not fit to publish"
-        return ["", *([] if worked else [IDLE]), fit, *_advice(ending)]
+        return ["", *([] if worked else [IDLE]), fit, *_more_rows(ending), *_advice(ending)]
     name, version, me = done.version.name, done.version.number, _typed()
     embedded = ending.location is not None and ending.location.folder == ending.line.project.embedded_registry
     there = "" if embedded else f" --registry {ending.location}"
@@ -106,6 +106,18 @@ def _closing(ending: Ending) -> list[str]:
 def _where(ending: Ending) -> list[str]:
     """Where the dossier lies, said last: it is what a person opens next."""
     return [] if ending.dossier is None else ["", f"dossier: {os.path.relpath(ending.dossier / RELEASE_PAGE)}"]
+
+
+def _more_rows(ending: Ending) -> list[str]:
+    """How to decide what is open, where rows can."""
+    found = [f for o in ending.outcomes if o.status == "INCONCLUSIVE" for f in o.verdict["findings"]]
+    if not any(f["status"] == "INCONCLUSIVE" and f["measured"]["needed"] for f in found):
+        return []
+    return [
+        "",
+        f"what is open needs fresh rows (`{_typed()} plan {ending.line.model}` says how many), or one extension that was declared",
+        "beforehand, with the error split between both looks: extending this suite until it passes inflates the error",
+    ]
 
 
 def _advice(ending: Ending) -> list[str]:

@@ -12,7 +12,7 @@ from compile import percent
 from compile.errors import PASSED, TOOLCHAIN, UNDECIDED
 from parity.dossier import figures
 from parity.dossier.document import Answer, FindingFact, Target
-from parity.dossier.missed import brief_reason, reason
+from parity.dossier.judged import brief_reason, reason
 from parity.exit_code import ORDER, of_status
 
 

@@ -19,7 +19,7 @@ from compile.config import ModelFile, TargetFile, load_model, load_target
 from compile.dataset import columns_of
 from compile.errors import ConfigError
 from compile.project import Project
-from parity.dossier import FACTS, RELEASE_PAGE, behaviour, change, decision, inputs, reading, step, terms, words
+from parity.dossier import FACTS, RELEASE_PAGE, advice, behaviour, change, decision, inputs, reading, terms, words
 from parity.dossier.behaviour import Said, Stage
 from parity.dossier.document import Answer, Dossier, LimitFact, PolicyFact, Target, parse, write
 from parity.dossier.evidence import Cause, SelfTest
@@ -224,7 +224,7 @@ def _told(scene: Scene, target: Target, rows: Rows | None, noun: str) -> Target:
         shown = tuple(flip.model_copy(update={"inputs": rows.one(flip.row)}) for flip in pair.flips)
         sentences = words.in_words(pair, scene.config.task, noun)
         pairs.append(pair.model_copy(update={"flips": shown, "sentences": sentences}))
-    told = target.model_copy(update={"pairs": tuple(pairs), "next": step.next_step(target, scene.model)})
+    told = target.model_copy(update={"pairs": tuple(pairs), "next": advice.next_step(target, scene.model)})
     return told if target.role == "cloud" else told.model_copy(update={"stand_in": decision.stand_in(told)})
 
 

@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 from compile import percent
 from parity.dossier import figures
 from parity.dossier.document import Dossier, FindingFact, Target
-from parity.dossier.missed import Missed
+from parity.dossier.judged import Judged
 
 ILLEGAL = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What XML 1.0 (section 2.2) cannot hold."""
@@ -53,7 +53,7 @@ def _case(suite: ElementTree.Element, dossier: Dossier, target: Target, found: F
     case = _named(suite, dossier, target, name)
     if found.status == "PASS":
         return
-    message = Missed(found, (figures.opposite(found.against, target.baseline_used),)).sentence
+    message = Judged(found, (figures.opposite(found.against, target.baseline_used),)).sentence
     if not target.required:
         _add(case, "skipped", f"{found.status}, not required ({target.optional_because}): {message}", "")
     else:

@@ -8,7 +8,7 @@ from html import escape
 from compile import percent
 from parity.dossier import figures
 from parity.dossier.document import Dossier, Target
-from parity.dossier.missed import missed, reason
+from parity.dossier.judged import missed, reason
 
 ICONS = {"yes": "✅", "no": "❌", "not yet": "⏳"}
 STATUS = {"PASS": "✅", "FAIL": "❌", "ERROR": "❌", "INCONCLUSIVE": "⏳", "DEFERRED": "⏳"}

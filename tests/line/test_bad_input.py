@@ -192,7 +192,9 @@ def test_failing_verdict_exits_1_and_publishes_nothing(project: Path) -> None:
 def test_too_few_rows_exit_4_and_say_how_many_would_decide(project: Path) -> None:
     x = suite_x(project)
     rewrite(project, "suite", x=x[:60], labels=np.load(project / "tiny" / "suite.npz")["labels"][:60], id=np.arange(60))
-    refused(project, 4, "INCONCLUSIVE; about 149 rows")
+    refused(
+        project, 4, "INCONCLUSIVE; about 149 rows at these rates would show", "plan tiny` says how many), or one ext"
+    )
 
 
 def test_unknown_model_and_unknown_option_exit_2(project: Path) -> None:

@@ -14,6 +14,8 @@ import pytest
 from PIL import Image
 
 from parity.dossier import page
+from parity.dossier.change import Before
+from parity.dossier.evidence import Cause, Planted, Rung, SelfTest, Tensor, Tolerance
 from tests.parity.dossier_facts import HOSTILE, HUGE, dossier, finding, pair, target
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -68,12 +70,22 @@ def widths(pages: dict[str, Path], folder: Path, wide: int = PHONE) -> dict[str,
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pages of facts that try to break out: hostile and huge names, every kind of input, every fate."""
     folder = tmp_path_factory.mktemp("pages")
+    tensors = tuple(Tensor(module=f"{HUGE[:80]}{i}", op="Conv", sqnr_db=40.0 - i, local_sqnr_db=None) for i in range(3))
+    rung = Rung(name="quantized graph simulated", status="broke", why=HUGE[:300], differ=6, n=1000, sqnr_db=12.0)
+    cause = Cause(missing=None, cause="quantization", explained=True, sentence=HUGE, rungs=(rung,), tensors=tensors)
+    planted = [Planted(kind="a" * 90, size=s, planted=4, must_catch=3, caught=2, missed=1) for s in (0.01, 0.1, 0.3, 1)]
+    tested = SelfTest(
+        missing=None, planted=16, must_catch=12, caught=8, benign=9, false_alarms=0, kinds=tuple(planted),
+        fixed=(Tolerance(tolerance="rtol 1e-3, atol 1e-5", caught=31, must_catch=31, false_alarms=9, benign=9),),
+    )  # fmt: skip
     facts = dossier(
+        target("told", cause=cause, selftest=tested, next=HUGE),
         target("edge", pairs=(pair(name="shirt"), pair("source", name=HOSTILE))),
         target("edge-" + "long-name-" * 12, "FAIL", findings=(finding("FAIL", "agreement " + "x" * 200, why=HUGE),)),
         target("huge", "FAIL", pairs=(pair(name=HUGE), pair("source", name="y" * 400))),
         target("broken", "ERROR", why="/" + "path/" * 200),
         description=HUGE,
+        before=Before("version 1", dossier(target("told"), target("gone" * 30))),
     )
     (folder / "release.html").write_text(page.release(facts))
     for number, one in enumerate(facts.targets):
@@ -85,7 +97,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_no_page_and_no_table_is_wider_than_its_screen(mixed: Path, made: Path, tmp_path: Path, wide: int) -> None:
     real = sorted((mixed / "out" / "tiny" / "dossier").glob("*.html"))
     found = widths({str(path): path for path in (*real, *sorted(made.glob("*.html")))}, tmp_path, wide)
-    assert len(found) == len(real) + 5
+    assert len(found) == len(real) + 6
     assert set(found.values()) == {(wide, 0)}
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 
 from compile.config import ModelFile, TargetFile
 from parity.dossier import junit, page, summary
+from parity.dossier.advice import next_step
 from parity.dossier.change import Before, limits_changed
 from parity.dossier.document import Dossier, PolicyFact
 from parity.dossier.evidence import Cause
-from parity.dossier.missed import missed, reason
+from parity.dossier.judged import missed, reason
 from parity.dossier.reading import used
-from parity.dossier.step import next_step
 from parity.dossier.terms import judged_as
 from tests.parity.dossier_facts import LIMIT, POLICY, dossier, finding, pair, target
 
@@ -64,6 +65,19 @@ def test_what_is_missed_alike_on_both_sides_is_one_sentence_and_else_two() -> No
     assert [one.sides for one in missed(target(findings=(source, other)))] == [("the source",), ("cloud",)]
 
 
+def test_a_table_of_limits_gives_what_is_alike_on_both_sides_one_row() -> None:
+    source, cloud = (finding(against=side) for side in ("source", "baseline"))
+    rows = {
+        n: page.target(dossier(one), one).count('data-label="Asked"')
+        for n, one in enumerate(
+            [target(findings=(source, cloud)), target(findings=(source, cloud.model_copy(update={"n": 999})))]
+        )
+    }
+    assert rows == {0: 1, 1: 2}
+    one = target(findings=(source, cloud))
+    assert "against the source and cloud" in page.target(dossier(one), one)
+
+
 @pytest.mark.parametrize(
     ("targets", "word", "says"),
     [
@@ -92,6 +106,7 @@ def test_may_this_be_shipped(targets: list[tuple[str, str, dict[str, Any]]], wor
         ({"value": 0.04, "limit": 0.03, "sense": "at_most"}, "would show that it is missed"),
         ({"of": "worst_slice"}, "about 4,321 fresh rows of that slice would"),
         ({"groups": 50}, "about 217 fresh groups (4,321 rows) would"),
+        ({"needed": None, "groups": 3, "low": -math.inf, "high": math.inf}, "more groups would decide"),
         ({"needed": None}, "no number of rows at these rates would decide"),
         ({"needed": None, "against": "float"}, "measuring again on a quiet machine may decide"),
     ],

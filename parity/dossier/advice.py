@@ -31,4 +31,5 @@ def _to_decide(bad: list[FindingFact], model: str) -> str:
         return "Name a cloud target that runs here next in `baseline`, or bring an observation (`lockstep bundle`)."
     if all(one.against == "float" for one in bad):
         return "Measure again on a quiet machine: remove the target's `timing` folder under `out/`."
-    return f"Bring more rows; `lockstep plan {model}` says how many each limit needs."
+    fresh = "Bring fresh rows: extending this suite until it passes inflates the error."
+    return f"{fresh} `lockstep plan {model}` says how many each limit needs."

@@ -1,7 +1,6 @@
-"""The limits that a target does not meet, in words: how many of how many, the one furthest out, and what the others are.
+"""How a target met its limits, in words: what is the same beside source and cloud once, and why a target does not pass.
 
-Facts in, text out; pure. The rule: no limit that is missed or open goes unnamed, and what is missed alike beside the source
-and the cloud is said once.
+Facts in, text out; pure. The rule: no limit that is missed or open goes unnamed.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ WORDS = {"FAIL": "missed", "INCONCLUSIVE": "open"}
 
 
 @dataclass(frozen=True, slots=True)
-class Missed:
-    """A limit that is missed or open, and every side against which it is so with the same figures."""
+class Judged:
+    """A limit with its finding, and every side against which the finding is the same to the figure."""
 
     found: FindingFact
     sides: tuple[str, ...]
@@ -29,19 +28,24 @@ class Missed:
         return figures.said(self.found, self.sides) + (f"; {decides}" if decides else "")
 
 
-def missed(target: Target) -> list[Missed]:
+def judged(target: Target) -> list[Judged]:
     """In the policy's order, each with all its sides."""
-    found: dict[str, list[FindingFact]] = {}
+    found: dict[tuple[object, ...], list[FindingFact]] = {}
     for one in target.findings:
-        if one.status in WORDS:
-            found.setdefault(f"{one.status} {figures.said(one, ())} {figures.would_decide(one)}", []).append(one)
+        key = (one.status, figures.said(one, ()), one.n, one.groups, one.needed, one.confidence, one.why)
+        found.setdefault(key, []).append(one)
     return [
-        Missed(alike[0], tuple(figures.opposite(one.against, target.baseline_used) for one in alike))
+        Judged(alike[0], tuple(figures.opposite(one.against, target.baseline_used) for one in alike))
         for alike in found.values()
     ]
 
 
-def deciding(target: Target) -> Missed | None:
+def missed(target: Target) -> list[Judged]:
+    """Those that are missed or open."""
+    return [one for one in judged(target) if one.found.status in WORDS]
+
+
+def deciding(target: Target) -> Judged | None:
     """What gives a target its status: of several the one furthest beyond its limit, a broken law first."""
     found = [one for one in missed(target) if one.found.status == target.status]
     return max(found, key=lambda one: (one.found.used is None, one.found.used or 0.0), default=None)
@@ -74,7 +78,7 @@ def _counted(target: Target) -> str:
     return ", ".join(parts)
 
 
-def _also(first: Missed | None, others: Sequence[Missed]) -> Iterator[str]:
+def _also(first: Judged | None, others: Sequence[Judged]) -> Iterator[str]:
     """The other limits by name: `Also missed: agreement, SQNR.` `Also open: correct.`"""
     for status, word in WORDS.items():
         names = dict.fromkeys(_named(one, first) for one in others if one.found.status == status)
@@ -82,7 +86,7 @@ def _also(first: Missed | None, others: Sequence[Missed]) -> Iterator[str]:
             yield f"Also {word}: {', '.join(names)}."
 
 
-def _named(one: Missed, first: Missed | None) -> str:
+def _named(one: Judged, first: Judged | None) -> str:
     """The metric, and its side where the metric alone was named before."""
     name = figures.metric(one.found)
     return f"{name} against {' and '.join(one.sides)}" if first and name == figures.metric(first.found) else name
