@@ -70,7 +70,7 @@ def changes_that_tell(
     own: dict[str, float] = {}
     for one in diverging:
         own[one.module] = max(own.get(one.module, 0.0), one.own)
-    found = [change for change in found if change.modules & own.keys()]
+    found = [change for change in found if (change.modules | change.read_by) & own.keys()]
     return [replace(c, kind="export") if c.kind == "fusion" and own.get(c.module, 0) > COARSEST else c for c in found]
 
 

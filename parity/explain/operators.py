@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from compile import percent
 from compile.errors import ToolchainError
 from parity.explain.case import Case, in_floors
 from parity.explain.exchange import MOST_LEFT, Exchange, share_gone
@@ -46,7 +47,7 @@ def written_otherwise(case: Case, changed: Sequence[Change]) -> Exchange | None:
         return _said(
             undone.changed,
             undone.mended,
-            f"; with the source's operators in their place {undone.gone:.0%} of the error is gone",
+            f"; with the source's operators in their place {percent.whole(undone.gone)} of the error is gone",
         )
     left = [change for change in changed if undone.mended is None or change not in able]
     return _said(left, None, "") if left else None

@@ -33,7 +33,10 @@ class Change:
     kind: Found
     sentence: str
     shows_in: frozenset[str] = frozenset()
-    """Where a module that is gone, or ends in another operator, shows instead: in those that read what it gives."""
+    """Where a module that is gone shows instead: in those that read what it gave."""
+    read_by: frozenset[str] = frozenset()
+    """Who reads a module that ends in another operator: no tensor of the source's stands beside what it gives, so that only
+    they can show it."""
 
     @property
     def modules(self) -> frozenset[str]:
@@ -90,7 +93,7 @@ def _operators(sound: onnx.ModelProto, candidate: onnx.ModelProto) -> list[Chang
         gained, lost = kinds - ours.get(module, Counter()), ours.get(module, Counter()) - kinds
         if gained and not any(kind.startswith("Random") for kind in gained):
             told = f"`{module}` is computed by {_listed(gained)}, in the source's graph by {_listed(lost) or 'nothing'}"
-            found.append(Change(module, _kind(gained, candidate), told, _shown_by(module, gained, candidate)))
+            found.append(Change(module, _kind(gained, candidate), told, read_by=_shown_by(module, gained, candidate)))
         elif lost and not set(lost) <= SILENT:
             told = f"`{module}` lacks {_listed(lost)}, which the source's graph has"
             found.append(Change(module, "export", told, _readers_of(module, sound)))
@@ -109,8 +112,7 @@ def _missing(sound: onnx.ModelProto, present: set[str]) -> list[Change]:
 
 
 def _shown_by(module: str, gained: Counter[str], candidate: onnx.ModelProto) -> frozenset[str]:
-    """The readers of a module where what it hands on comes from an operator that the source has not: no tensor of the source's
-    stands beside that, so that only they can show it."""
+    """The readers of a module where what it hands on comes from an operator that the source has not."""
     names, reading = named_modules(candidate), readers(candidate)
     ends = {
         node.op_type

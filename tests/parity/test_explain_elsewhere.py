@@ -157,7 +157,8 @@ def test_a_module_that_ends_in_another_operator_shows_in_who_reads_it() -> None:
     next(n for n in other.graph.node if n.op_type == "Relu").op_type = "Abs"
     [change] = changes(network(), other)
     assert change.sentence == "`net.act` is computed by Abs, in the source's graph by Relu"
-    assert "net.last" in change.modules
+    assert change.read_by == {"net.last"}
+    assert change.modules == {"net.act"}
 
 
 def test_classes_in_another_order_inside_the_last_layer_are_a_label_mistake(tmp_path: Path) -> None:

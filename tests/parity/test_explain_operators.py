@@ -38,7 +38,7 @@ def test_two_exchanged_operators_are_both_put_right(tmp_path: Path) -> None:
     assert cause.kind == "fusion"
     assert "`net.one` is computed by Sigmoid" in cause.sentence
     assert "`net.two` is computed by Erf" in cause.sentence
-    assert "with the source's operators in their place 100% of the error is gone" in cause.sentence
+    assert "with the source's operators in their place 100 % of the error is gone" in cause.sentence
     assert cause.second is None
 
 
@@ -46,7 +46,7 @@ def test_an_operator_that_answers_alike_is_not_named_beside_one_that_does_not(tm
     """Elu is Relu where nothing is negative: behind an absolute value."""
     cause = found_for(tmp_path, deep("Sigmoid", "Abs", "Elu"), deep("Tanh", "Abs", "Relu"))
     assert list(cause.modules) == ["net.one"]
-    assert "100% of the error is gone" in cause.sentence
+    assert "100 % of the error is gone" in cause.sentence
 
 
 def test_an_exchanged_operator_does_not_explain_what_happens_elsewhere(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_an_exchanged_operator_does_not_explain_what_happens_elsewhere(tmp_path:
 def test_an_operator_left_out_is_put_back_where_it_was_read(tmp_path: Path) -> None:
     cause = found_for(tmp_path, network(relu=False))
     assert cause.kind == "export"
-    assert "the source's `net.act` is missing; with the source's operators in their place 100%" in cause.sentence
+    assert "the source's `net.act` is missing; with the source's operators in their place 100 %" in cause.sentence
 
 
 def test_a_wrong_operator_over_wrong_weights_leaves_the_weights_as_the_second_cause(tmp_path: Path) -> None:
