@@ -30,14 +30,14 @@ def with_modules(
         if len(ours) != len(theirs):
             return None
         given |= dict(zip(theirs, ours, strict=True))
-    written = _in_opset_of(candidate, sound)
     names = {p.reference: p.candidate for p in matched(sound, candidate) if p.module not in modules}
     names |= {value.name: value.name for value in candidate.graph.input}
     copy = onnx.ModelProto()
-    copy.CopyFrom(candidate)
+    written, base = _in_one_opset(sound, candidate)
+    copy.CopyFrom(base)
     del copy.graph.node[:]
     put: dict[str, onnx.NodeProto] = {}
-    for node in candidate.graph.node:
+    for node in base.graph.node:
         wanted = [name for name in node.output if name in given]
         for name in wanted:
             parts = [one for one in grafted(written, given[name], name, names) if one.output[0] not in put]
@@ -70,17 +70,19 @@ def _paired(
     return given, uneven
 
 
-def _in_opset_of(candidate: onnx.ModelProto, sound: onnx.ModelProto) -> onnx.ModelProto:
-    """The sound graph in the candidate's version of the standard operators; itself where it cannot be written so."""
+def _in_one_opset(sound: onnx.ModelProto, candidate: onnx.ModelProto) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+    """Both graphs in the newer version of the standard operators that either is written in."""
     import onnx
 
-    ours, theirs = ({one.domain: one.version for one in graph.opset_import} for graph in (sound, candidate))
-    if ours.get("") == theirs.get(""):
-        return sound
+    versions = [next(one.version for one in graph.opset_import if not one.domain) for graph in (sound, candidate)]
     try:
-        return onnx.version_converter.convert_version(sound, theirs[""])
+        written = [
+            graph if version == max(versions) else onnx.version_converter.convert_version(graph, max(versions))
+            for graph, version in zip((sound, candidate), versions, strict=True)
+        ]
     except RuntimeError:  # onnx raises its own kind of it for operators that it cannot convert
-        return sound
+        return sound, candidate
+    return written[0], written[1]
 
 
 def _given(model: onnx.ModelProto, modules: Collection[str]) -> list[str]:
