@@ -133,7 +133,8 @@ def _reproduced(
 def _and_more(case: Case, rung: Rung, bench: Bench, best: Trial, trials: Sequence[Trial]) -> Cause:
     """A mistake around the model or inside, and what remains where the sound side makes it too."""
     second = None
-    left = several.rest(case, best.predict(), bench.found, distance(bench, bench.sound))
+    before, unfollowed = distance(bench, bench.sound), 1 - best.score
+    left = several.rest(case, best.predict(), bench.found, before, unfollowed=unfollowed)
     if left.matters:
         own = rung.name == "artifact as found"
         under = several.beneath(case, best) if own else None

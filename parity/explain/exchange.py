@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Literal
 from compile import percent
 from compile.errors import ToolchainError
 from parity.explain.case import Case
-from parity.explain.gaps import NARROW, Gap, facing, gaps, is_narrow, loses, paired
+from parity.explain.gaps import ENOUGH_TO_TELL, NARROW, Gap, facing, gaps, is_narrow, loses, paired
 from parity.explain.hypotheses import FIT, SCORE, distance
+from parity.explain.rounding import widened
 from parity.explain.simulate import Batch
 from parity.explain.tensors import Saturation, saturations
 from parity.explain.weights import weights_of, with_arrays, with_ranges
@@ -55,16 +56,17 @@ def weights(case: Case, truth: Truth = None) -> Exchange | None:
 
 
 def narrow(case: Case) -> Exchange | None:
-    """Weights that are the source's, stored in half the bits: rounded or cut off."""
+    """Weights that are the source's, stored in half the bits: rounded or cut off; and what is computed in so few."""
     assert case.found is not None
-    ours, theirs = weights_of(case.exact), weights_of(case.found)
+    wide = widened(case.found)
+    ours, theirs = weights_of(case.exact), weights_of(wide)
     for kind, room in NARROW.items():
         stored = {key: twin for key, twin in paired(ours, theirs).items() if is_narrow(theirs[key], kind)}
         own = {key: facing(ours[twin], theirs[key], twin, key) for key, twin in stored.items()}
         lost = {key: weight.array for key, weight in own.items() if loses(weight, theirs[key], room)}
-        if not lost:
+        if not any(array.size >= ENOUGH_TO_TELL for array in lost.values()):
             continue
-        mended = with_arrays(case.found, lost)
+        mended = with_arrays(wide, lost)
         gone = share_gone(case, case.exact, mended, None)
         if gone > MOST_LEFT:
             sentence = (
@@ -73,7 +75,9 @@ def narrow(case: Case) -> Exchange | None:
             )
             modules = list(dict.fromkeys(theirs[key].module for key in lost))
             return Exchange("runtime precision", sentence, "store the weights in float32", modules, mended)
-    return None
+    gone = 0.0 if wide is case.found else share_gone(case, case.exact, wide, None)
+    told = f"the artifact computes in half precision; computed in float32, {gone:.0%} of the error is gone"
+    return Exchange("runtime precision", told, "compute in float32", [], wide) if gone > MOST_LEFT else None
 
 
 def suspected_weights(case: Case) -> Iterator[tuple[Exchange, onnx.ModelProto]]:
@@ -84,12 +88,22 @@ def suspected_weights(case: Case) -> Iterator[tuple[Exchange, onnx.ModelProto]]:
     for other, ours, sound in sorted(found, key=lambda one: len(one[0])):
         if not other:  # they are the source's, smoothed and rounded by this recipe or by another
             return
-        listed = [gap for _, _, gap in other]
-        put = {their: facing(ours[our], theirs[their], our, their).array for our, their, _ in other}
-        mended = with_arrays(case.found, put)
-        modules = list(dict.fromkeys(gap.module for gap in listed))
-        remedy = "build it again from the source's weights"
-        yield Exchange("stale or wrong weights", said(listed, len(theirs)), remedy, modules, mended), sound
+        named = [one for one in other if one[0] == one[1]]  # the others were paired by likeness, or by place
+        for some in (other, *([named] if 0 < len(named) < len(other) else [])):
+            put = {their: facing(ours[our], theirs[their], our, their).array for our, their, _ in some}
+            yield _suspected([gap for _, _, gap in some], len(theirs), with_arrays(case.found, put)), sound
+
+
+def _suspected(other: Sequence[Gap], of: int, mended: onnx.ModelProto) -> Exchange:
+    modules = list(dict.fromkeys(gap.module for gap in other))
+    if all(gap.is_setting for gap in other):
+        named = ", ".join(f"`{module}`" for module in modules[:SHOWN])
+        told = (
+            f"{len(other)} of the constants of the artifact's operators are not those of the source's graph ({named})"
+        )
+        return Exchange("export", told, "export it again", modules, mended)
+    remedy = "build it again from the source's weights"
+    return Exchange("stale or wrong weights", said(other, of), remedy, modules, mended)
 
 
 def said(other: Sequence[Gap], of: int) -> str:

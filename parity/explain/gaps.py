@@ -6,6 +6,7 @@ it best. The rule: integers are compared as what they decode to, within half a s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -21,6 +22,8 @@ ENOUGH = 0.995
 """Share of a tensor's numbers that must be equal: a quantizer may clip the few outermost."""
 NARROW = {"bfloat16": 2.0**-7, "float16": 2.0**-10}
 """Formats of half the bits, and the most that cutting a number off to them takes from it; rounding takes half of that."""
+SETTING = re.compile(r"constant|scalar|\bval_\d|epsilon", re.IGNORECASE)
+"""How exporters name the numbers that they write into a graph; weights have their parameters' names."""
 ENOUGH_TO_TELL = 8
 LIKE = 0.9
 """Cosine of two tensors that are one and the same trained a little further; unrelated ones are near 0."""
@@ -34,6 +37,8 @@ class Gap:
     tensor: str
     factor: float
     noise: float
+    is_setting: bool = False
+    """A single number that an exporter wrote (an epsilon, a factor of attention), no weight."""
 
     @property
     def tells(self) -> bool:
@@ -164,13 +169,14 @@ def difference(reference: Weight, candidate: Weight) -> Gap | None:
     energy = float((one**2).sum())
     factor = float((one * other).sum()) / energy if energy else 0.0
     rest = float(((other - factor * one) ** 2).sum()) / max(float((other**2).sum()), np.finfo(float).tiny)
-    return Gap(candidate.module, candidate.tensor, factor, rest)
+    setting = candidate.array.size == 1 and bool(SETTING.search(candidate.tensor))
+    return Gap(candidate.module, candidate.tensor, factor, rest, setting)
 
 
 def is_narrow(weight: Weight, kind: str) -> bool:
     """Whether a tensor that is stored in float32 holds nothing that `kind` cannot say: then it went through it."""
     array = weight.array
-    if weight.is_integer or array.dtype != np.float32 or array.size < ENOUGH_TO_TELL:
+    if weight.is_integer or array.dtype != np.float32:
         return False
     if kind == "bfloat16":
         return not (np.ascontiguousarray(array).view(np.uint32) & 0xFFFF).any()

@@ -29,6 +29,8 @@ EMULATED = 0.5
 """The same where the experiment only imitates (another runtime's rounding): more explained than left, which no chance
 gives in thousands of numbers."""
 Kind = Literal["pre/post-processing", "runtime precision", "export", "fusion"]
+FITTED = 0.98
+"""The same where two constants were fitted, which bend to much that they are not."""
 INDEPENDENT = 2.0
 """What two graphs of integers may be apart that compute the same, of the energy that rounding brings to each."""
 FIT, SCORE = 0, 1

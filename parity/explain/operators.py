@@ -65,7 +65,7 @@ def _needed(case: Case, changed: Sequence[Change]) -> Undone:
     best = _put_right(case, changed)
     if best.gone <= MOST_LEFT or len(changed) > MOST_TRIED:
         return best
-    for change in changed:
+    for change in sorted(changed, key=lambda one: -len(one.modules)):  # what shows in many modules proves the least
         fewer = [one for one in best.changed if one.module != change.module]
         attempt = _put_right(case, fewer) if fewer else best
         if attempt.gone >= best.gone - ITS_SHARE and attempt.rounds >= best.rounds:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from math import isclose, pi, sqrt
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,8 @@ def _softmax(node: onnx.NodeProto, told: Told) -> Iterator[Otherwise]:
 def _gelu(node: onnx.NodeProto, told: Told) -> Iterator[Otherwise]:
     other = "tanh" if told.get("approximate", b"none") == b"none" else "none"
     yield _with(node, f"with approximate={other}", "fusion", approximate=other)
-    yield Otherwise("by a sigmoid (QuickGelu)", "fusion", partial(_quick, node))
+    yield Otherwise("by a sigmoid (QuickGelu)", "fusion", partial(_quick, node, 1.702))
+    yield Otherwise("as SiLU", "export", partial(_quick, node, 1.0))
 
 
 def _erf(node: onnx.NodeProto, told: Told) -> Iterator[Otherwise]:
@@ -86,10 +88,36 @@ def _pad(node: onnx.NodeProto, told: Told) -> Iterator[Otherwise]:
     return (_with(node, f"by {mode}", mode=mode) for mode in ("constant", "reflect", "edge"))
 
 
+def _conv(node: onnx.NodeProto, told: Told) -> Iterator[Otherwise]:
+    if any(told.get("pads", ())):
+        for mode in ("reflect", "edge"):
+            yield Otherwise(f"with its padding by {mode}", "export", partial(_padded, node, told["pads"], mode))
+
+
+def _padded(node: onnx.NodeProto, pads: Sequence[int], mode: str) -> Nodes:
+    """The operator without padding of its own behind a Pad over all axes."""
+    from onnx import helper, numpy_helper
+
+    half, name = len(pads) // 2, f"{node.output[0]}__padded"
+    widths = np.array([0, 0, *pads[:half], 0, 0, *pads[half:]], np.int64)
+    [copy] = _set(node, {"pads": [0] * len(pads)})
+    copy.input[0] = name
+    return [
+        helper.make_node("Constant", [], [f"{name}__widths"], value=numpy_helper.from_array(widths)),
+        helper.make_node("Pad", [node.input[0], f"{name}__widths"], [name], mode=mode),
+        copy,
+    ]
+
+
 def _resize(node: onnx.NodeProto, told: Told) -> Iterator[Otherwise]:
-    yield from (_with(node, f"with mode {mode}", mode=mode) for mode in ("nearest", "linear", "cubic"))
-    for mode in ("half_pixel", "align_corners", "asymmetric"):
-        yield _with(node, f"with coordinates {mode}", coordinate_transformation_mode=mode)
+    for mode, place in product(("nearest", "linear", "cubic"), ("half_pixel", "align_corners", "asymmetric")):
+        settings = {"mode": mode, "coordinate_transformation_mode": place, "nearest_mode": "floor"}
+        yield _with(node, f"with mode {mode}, coordinates {place}", "export", **settings)
+
+
+def _gru(node: onnx.NodeProto, told: Told) -> Iterator[Otherwise]:
+    before = int(not told.get("linear_before_reset", 0))
+    yield _with(node, f"with linear_before_reset {before}", linear_before_reset=before)
 
 
 WAYS: dict[str, Callable[[Any, Told], Iterator[Otherwise]]] = {
@@ -104,8 +132,10 @@ WAYS: dict[str, Callable[[Any, Told], Iterator[Otherwise]]] = {
     "AveragePool": _average,
     "LeakyRelu": _slope,
     "Clip": _clip,
+    "Conv": _conv,
     "Pad": _pad,
     "Resize": _resize,
+    "GRU": _gru,
 }
 
 
@@ -136,10 +166,10 @@ def _unbounded(node: onnx.NodeProto) -> Nodes:
     return [copy]
 
 
-def _quick(node: onnx.NodeProto) -> Nodes:
+def _quick(node: onnx.NodeProto, alpha: float) -> Nodes:
     from onnx import helper
 
-    return [helper.make_node("QuickGelu", node.input, node.output, domain="com.microsoft", alpha=1.702)]
+    return [helper.make_node("QuickGelu", node.input, node.output, domain="com.microsoft", alpha=alpha)]
 
 
 def _by_tanh(node: onnx.NodeProto) -> Nodes:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compile.signature import Tensor
-from parity.explain.hypotheses import FIT, Bench, Hypothesis, halves, rows_first
+from parity.explain.hypotheses import FIT, FITTED, Bench, Hypothesis, halves, rows_first
 from parity.explain.points import through_quantizers
 from parity.explain.simulate import Batch
 
@@ -135,7 +135,18 @@ def _scaled(bench: Bench, tensor: Tensor) -> Iterator[Hypothesis]:
         f"the candidate's `{tensor.name}` is × {factor:.4g} {offset:+.4g} (scaled behind the model)",
         f"scale `{tensor.name}` as the source does",
         partial(_each, bench, tensor, lambda x: factor * x + offset),
+        FITTED,
     )
+    low, high = float(theirs.min()), float(theirs.max())
+    bent: dict[str, Callable[[Array], Array]] = {
+        "through exp": np.exp, "through log": lambda x: np.log(np.maximum(x, 1e-30)), "through tanh": np.tanh,
+        "as its magnitude": np.abs, f"cut off to {low:.4g}…{high:.4g}": lambda x: np.clip(x, low, high),
+    }  # fmt: skip
+    for said, change in bent.items():
+        yield Hypothesis(
+            f"the candidate gives `{tensor.name}` {said}", f"give `{tensor.name}` as the source does",
+            partial(_wide, bench, tensor, change),
+        )  # fmt: skip
 
 
 def _activated(bench: Bench, tensor: Tensor, before: Sequence[Array] | None) -> Iterator[Hypothesis]:
@@ -160,6 +171,12 @@ def _activated(bench: Bench, tensor: Tensor, before: Sequence[Array] | None) -> 
             f"{name} went through {kind}, the source's did not", "apply the activation that the source has",
             partial(_through, bench, tensor, change, raw),
         )  # fmt: skip
+
+
+def _wide(bench: Bench, tensor: Tensor, change: Callable[[Array], Array]) -> list[Batch]:
+    """The sound answers bent, in double precision; what overflows is no number."""
+    with np.errstate(over="ignore"):
+        return _each(bench, tensor, lambda x: change(x.astype(np.float64)))
 
 
 def _through(bench: Bench, tensor: Tensor, change: Callable[[Array], Array], raw: Sequence[Array]) -> list[Batch]:

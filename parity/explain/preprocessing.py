@@ -9,20 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compile.signature import Tensor
+from parity.explain import pictures
 from parity.explain.hypotheses import FIT, Bench, Hypothesis, distance, replaced
 from parity.explain.simulate import Infer
 
 Array = NDArray[Any]
 Change = Callable[[Array], Array]
-IMAGENET = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
-"""Mean and deviation of RGB in 0…1 that most published image models are trained with (torchvision's)."""
 FITTED_ROWS, STARTED_ROWS = 64, 16
 STEPS = 80
 FEW_COLUMNS = 12
@@ -97,14 +96,16 @@ def _changes(bench: Bench, tensor: Tensor) -> Iterator[tuple[str, str, Change]]:
             partial(_lay, a, b),
         )
     if len(axes) == 1 and len(shape) == 2 and shape[axes[0]] <= FEW_COLUMNS:
-        for a, b in combinations(range(shape[axes[0]]), 2):
-            yield f"with its columns {a} and {b} swapped", "in the suite's order", partial(_columns_swapped, a, b)
+        yield from _table(shape[axes[0]])
     if len(axes) == 3:
         yield "laid out with axis 1 last (NHWC for NCHW)", "channels first", partial(_roll, 1, -1)
         yield "laid out with its last axis first (NCHW for NHWC)", "channels last", partial(_roll, -1, 1)
+    if len(axes) == 3 and tensor.dtype.startswith("float"):
+        yield from pictures.changes(shape, axes)
     if tensor.dtype.startswith("float"):
         yield from _scales(bench, tensor)
     elif tensor.dtype != "bool":
+        yield "with ones for noughts and noughts for ones", "as the suite has it", lambda x: 1 - x
         yield "shifted by one (+1)", "numbered as the suite has it", lambda x: x + 1
         yield "shifted by one (-1)", "numbered as the suite has it", lambda x: np.maximum(x - 1, 0)
 
@@ -117,10 +118,25 @@ def _swap(a: int, b: int, array: Array) -> Array:
     return np.swapaxes(array, a, b)
 
 
+def _table(width: int) -> Iterator[tuple[str, str, Change]]:
+    """Two columns of a narrow table swapped; one left out, or in another unit."""
+    for a, b in combinations(range(width), 2):
+        yield f"with its columns {a} and {b} swapped", "in the suite's order", partial(_columns_swapped, a, b)
+    for column, factor in product(range(width), (0.0, 1e-3, 1e-2, 0.1, 10.0, 100.0, 1e3)):
+        said = f"with its column {column} {factor:g} times as large" if factor else f"without its column {column}"
+        yield said, "as the suite has it", partial(_column_scaled, column, factor)
+
+
 def _columns_swapped(a: int, b: int, array: Array) -> Array:
     order = list(range(array.shape[1]))
     order[a], order[b] = b, a
     return array[:, order]
+
+
+def _column_scaled(column: int, factor: float, array: Array) -> Array:
+    scaled = array.copy()
+    scaled[:, column] = scaled[:, column] * factor
+    return scaled
 
 
 def _lay(a: int, b: int, array: Array) -> Array:
@@ -133,7 +149,8 @@ def _roll(source: int, target: int, array: Array) -> Array:
 
 def _scales(bench: Bench, tensor: Tensor) -> Iterator[tuple[str, str, Change]]:
     """Normalization left out or done once too often, by the constants in use and by the suite's own mean and deviation."""
-    values = np.concatenate([batch[tensor.name].ravel() for batch in bench.batches])
+    arrays = [batch[tensor.name] for batch in bench.batches]
+    values = np.concatenate(arrays if arrays[0].ndim == 2 else [array.ravel() for array in arrays])
     mean, deviation = float(values.mean()), float(values.std()) or 1.0
     known = {
         "255": 255.0,
@@ -148,12 +165,12 @@ def _scales(bench: Bench, tensor: Tensor) -> Iterator[tuple[str, str, Change]]:
         yield f"{name} times as large (another scale)", "at the suite's scale", partial(_affine, factor, 0.0)
     yield "in 0…1 where the suite has -1…1", "normalized as the suite has it", partial(_affine, 0.5, 0.5)
     yield "in -1…1 where the suite has 0…1", "normalized as the suite has it", partial(_affine, 2.0, -1.0)
+    if values.ndim == 2 and tensor.batch_axis == 0:
+        centres, widths = values.mean(axis=0), values.std(axis=0)
+        widths = np.where(widths, widths, 1.0)
+        yield "standardized column by column", "as the suite has it", lambda x: (x - centres) / widths
     said = f"normalized (mean {mean:.3g}, deviation {deviation:.3g}) where the suite has it as it is"
     yield said, "as the suite has it", partial(_affine, 1 / deviation, -mean / deviation)
-    if len(tensor.shape) == 4 and (axis := next((a for a in (1, 3) if tensor.shape[a] == 3), None)) is not None:
-        centre, width = (part.reshape([3 if a == axis else 1 for a in range(4)]) for part in IMAGENET)
-        yield "without ImageNet's normalization", "normalized", lambda x: x * width + centre
-        yield "with ImageNet's normalization", "as the suite has it", lambda x: (x - centre) / width
 
 
 def _affine(factor: float, offset: float, array: Array) -> Array:

@@ -1,11 +1,14 @@
-"""The float graph as a runtime with narrower floats would compute it: an experiment, not a runtime.
+"""A graph in narrower floats, as a runtime would compute it, or in wider ones: experiments, no runtime.
 
-In: a float32 graph. Out: the same graph in which what every layer multiplies is first rounded to bfloat16 or float16.
+In: a graph. Out: the same graph in which what every layer multiplies is first rounded to bfloat16 or float16; or the one in
+which float32 stands wherever these stood.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
+
+import numpy as np
 
 from compile.coverage import layer_places
 from parity.explain.points import QUANTIZING
@@ -41,3 +44,24 @@ def rounded(model: onnx.ModelProto, kind: Narrow) -> onnx.ModelProto:
             node.input[place] = done.get(name, name)
         copy.graph.node.append(node)
     return copy
+
+
+def widened(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph in float32 throughout; itself where nothing in it is narrower."""
+    import onnx
+    from onnx import numpy_helper
+
+    narrow = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    settings = [a for node in copy.graph.node for a in node.attribute]
+    stored = [*copy.graph.initializer, *(a.t for a in settings if a.HasField("t"))]
+    found = [tensor for tensor in stored if tensor.data_type in narrow]
+    for tensor in found:
+        wide = numpy_helper.to_array(tensor).astype(np.float32)
+        tensor.CopyFrom(numpy_helper.from_array(wide, tensor.name))
+    casts = [a for a in settings if a.name == "to" and a.i in narrow]
+    for cast in casts:
+        cast.i = onnx.TensorProto.FLOAT
+    del copy.graph.value_info[:]
+    return copy if found or casts else model

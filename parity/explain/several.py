@@ -34,13 +34,15 @@ class Rest:
     matters: bool
 
 
-def rest(case: Case, sound: Sequence[Batch], found: Sequence[Batch], before: float) -> Rest:
+def rest(case: Case, sound: Sequence[Batch], found: Sequence[Batch], before: float, *, unfollowed: float = 0.0) -> Rest:
     """Where the candidate stands beside a sound side that has its first defect too, or without it; `before`: with it.
+
+    `unfollowed`: the share of what varies in the candidate that the first defect does not reproduce.
 
     What the policy allows between two float compiles is nothing, and what quantizing the sound graph brings is little.
     """
     left = distance(case.between(sound, found), sound)
-    share = left / before if before else 0.0
+    share = max(left / before if before else 0.0, unfollowed)
     if share <= WORTH or in_floors(case, sound, found) <= case.scale.allowed:
         return Rest(share, matters=False)
     exact, fresh = case.answers_of(case.exact), case.answers_of(case.fresh)

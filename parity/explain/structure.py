@@ -22,6 +22,8 @@ NARROW_TYPES = (10, 16)
 """ONNX's numbers for float16 and bfloat16."""
 WHOLE_GRAPHS = (5, 10)
 """ONNX's numbers for attributes that are graphs: the branches of an If are no setting."""
+SILENT_SETTINGS = frozenset({"allowzero"})
+"""What tells nothing about numbers: it is about shapes without any."""
 LONGEST = 40
 
 
@@ -57,13 +59,23 @@ def _attributes(sound: onnx.ModelProto, candidate: onnx.ModelProto) -> list[Chan
     for key, node in keyed(candidate).items():
         if key not in ours:
             continue
+        found.extend(_fewer_inputs(names[node.output[0]], ours[key], node))
         one, other = _told(ours[key]), _told(node)
-        for name in sorted(one.keys() | other.keys()):
+        for name in sorted((one.keys() | other.keys()) - SILENT_SETTINGS):
             if one.get(name) != other.get(name):
                 module = names[node.output[0]]
                 told = f"`{module}`: {node.op_type} has {name} {_short(other, name)}, the source's graph {_short(one, name)}"
                 found.append(Change(module, "export", told))
     return found
+
+
+def _fewer_inputs(module: str, ours: onnx.NodeProto, theirs: onnx.NodeProto) -> list[Change]:
+    """That an operator reads less than the source's: no bias, no bound."""
+    counts = [sum(1 for name in node.input if name) for node in (ours, theirs)]
+    if counts[0] <= counts[1]:
+        return []
+    told = f"`{module}`: {theirs.op_type} reads {counts[1]} tensors, the source's graph's {counts[0]}"
+    return [Change(module, "export", told)]
 
 
 def _told(node: onnx.NodeProto) -> dict[str, object]:

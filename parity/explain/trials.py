@@ -15,8 +15,8 @@ from parity.explain import postprocessing, preprocessing
 from parity.explain.case import Case
 from parity.explain.hypotheses import (
     EMULATED,
+    FITTED,
     INDEPENDENT,
-    REPRODUCED,
     Array,
     Bench,
     Hypothesis,
@@ -50,7 +50,7 @@ def _enough(case: Case, bench: Bench) -> float:
     """
     exact = case.answers_of(case.exact)
     own, error = distance(replace(bench, found=exact), bench.sound), distance(bench, bench.sound)
-    return max(EMULATED, min(REPRODUCED, 1 - INDEPENDENT * own / error)) if error else REPRODUCED
+    return max(EMULATED, min(FITTED, 1 - INDEPENDENT * own / error)) if error else FITTED
 
 
 def _entering(case: Case, bench: Bench) -> dict[str, list[Array]]:
@@ -92,6 +92,7 @@ def _as_rungs(case: Case, rungs: Sequence[Rung]) -> list[Hypothesis]:
             PIN,
             partial(predict, one.outputs),
             EMULATED,
+            FITTED,
             kind="runtime precision",
         )
         for one in rungs
