@@ -76,7 +76,7 @@ def narrow(case: Case) -> Exchange | None:
             modules = list(dict.fromkeys(theirs[key].module for key in lost))
             return Exchange("runtime precision", sentence, "store the weights in float32", modules, mended)
     gone = 0.0 if wide is case.found else share_gone(case, case.exact, wide, None)
-    told = f"the artifact computes in half precision; computed in float32, {gone:.0%} of the error is gone"
+    told = f"the artifact computes in half precision; computed in float32, {percent.whole(gone)} of the error is gone"
     return Exchange("runtime precision", told, "compute in float32", [], wide) if gone > MOST_LEFT else None
 
 

@@ -92,7 +92,6 @@ def _as_rungs(case: Case, rungs: Sequence[Rung]) -> list[Hypothesis]:
             PIN,
             partial(predict, one.outputs),
             EMULATED,
-            FITTED,
             kind="runtime precision",
         )
         for one in rungs
