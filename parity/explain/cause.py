@@ -36,6 +36,8 @@ Kind = Literal[
 ]
 NARROW = frozenset({"bf16", "f16", "bfloat16", "float16", "fp16", "half"})
 
+LISTED = 2
+
 
 @dataclass(frozen=True, slots=True)
 class Cause:
@@ -207,4 +209,6 @@ def by_structure(case: Case, rung: Rung, changed: Sequence[Change], trials: Sequ
     best = (
         f"; the best of {len(trials)} hypotheses explains {max(trials[0].score, 0):.0%} of the error" if trials else ""
     )
-    return Cause("unexplained", f"no experiment explains {rung.name}{best}", None, trials)
+    listed = "; ".join(change.sentence for change in changed[:LISTED])
+    untried = f"; written otherwise, which does not explain it either: {listed}" if own and changed else ""
+    return Cause("unexplained", f"no experiment explains {rung.name}{best}{untried}", None, trials)
