@@ -124,6 +124,7 @@ def test_one_byte_of_a_layers_weights_is_found_beside_a_rebuild(root: Path) -> N
     assert found["cause"] == "stale or wrong weights"
     assert "1 of the 1,152 numbers of `second` were changed after the artifact was built" in found["sentence"]
     assert "with the rebuild's in their place 100% of the error is gone" in found["sentence"]
+    assert found["note"].startswith("model.onnx changed after the artifact was built")
     assert found["first"]["module"] == "second"
 
 
@@ -133,6 +134,7 @@ def test_an_artifact_of_another_recipe_was_not_changed_after_it_was_built(root: 
     found = explained(root, "picture", INT8)
     assert found["cause"] == "quantization"
     assert "are the source's, rounded by another recipe" in found["sentence"]
+    assert found["note"] is None or "changed after" not in found["note"]
 
 
 def test_last_months_weights_in_the_artifact_are_stale_weights(root: Path) -> None:
