@@ -91,6 +91,8 @@ def details(document: Mapping[str, Any]) -> list[str]:
         best = document["hypotheses"][0]
         lines.append(f"nearest: {best['name']} ({percent.whole(best['score'])} of the error)")
     lines.append(f"see it:  {document['reproduce']}")
+    if document["note"] is not None:
+        lines.append(f"note:    {document['note']}")
     if document["suggestion"] is not None:
         lines.append(f"tried:   {document['suggestion']['text']}; on {document['suggestion']['judged_on']}")
     return lines

@@ -37,6 +37,8 @@ Kind = Literal[
 ]
 NARROW = frozenset({"bf16", "f16", "bfloat16", "float16", "fp16", "half"})
 
+LISTED = 2
+
 
 @dataclass(frozen=True, slots=True)
 class Cause:
@@ -222,4 +224,6 @@ def by_structure(case: Case, rung: Rung, changed: Sequence[Change], trials: Sequ
         if trials
         else ""
     )
-    return Cause("unexplained", f"no experiment explains {rung.name}{best}", None, trials)
+    listed = "; ".join(change.sentence for change in changed[:LISTED])
+    untried = f"; written otherwise, which does not explain it either: {listed}" if own and changed else ""
+    return Cause("unexplained", f"no experiment explains {rung.name}{best}{untried}", None, trials)

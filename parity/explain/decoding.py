@@ -28,6 +28,9 @@ class Stored:
 
     def __post_init__(self) -> None:
         self.arrays = dict(_stored(self.model))
+        for node in self.model.graph.node:  # exporters write one of two equal tensors so
+            if node.op_type == "Identity" and node.input[0] in self.arrays:
+                self.arrays[node.output[0]] = self.arrays[node.input[0]]
 
     def decoded(
         self, node: onnx.NodeProto, slot: int, scale: NDArray[Any], zero: NDArray[Any] | None, axis: int

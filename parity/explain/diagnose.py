@@ -24,6 +24,7 @@ from parity.explain import doubts
 from parity.explain.branches import straightened
 from parity.explain.case import Case, Recipe, sample, unprocessed
 from parity.explain.cause import Cause
+from parity.explain.folding import folded_alike
 from parity.explain.inner import by_constants, changes_that_tell, layers_of_break, with_ir
 from parity.explain.integers import floated
 from parity.explain.ladder import ANSWERS, ORDER, Rung, Scale, Standing, alike, climb, culprit, outputs_of, scale_of
@@ -178,7 +179,8 @@ def _case(
     raw = unprocessed(project, config, [path.name for path in files])
     sampled = [with_stream(path) for path in files]
     all_graphs = graphs if own is None else (*graphs, onnx.load(own))
-    exact, fresh, *theirs = [straightened(graph, sampled, config.signature) for graph in all_graphs]
+    flat = [straightened(graph, sampled, config.signature) for graph in all_graphs]
+    exact, fresh, *theirs = folded_alike(flat)
     return Case(config, target, exact, fresh, floated(theirs[0]) if theirs else None, files, raw, scale, far)
 
 

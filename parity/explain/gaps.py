@@ -43,7 +43,7 @@ class Gap:
     @property
     def tells(self) -> bool:
         """Whether the factor says it all: most of a tensor may be the reference's, and a part another."""
-        return self.noise < 0.01 and f"{self.factor:.3g}" != "1"
+        return self.noise < min(0.01, (self.factor - 1) ** 2 / 4)
 
 
 def gaps(reference: Mapping[Key, Weight], candidate: Mapping[Key, Weight]) -> list[tuple[Key, Key, Gap]]:

@@ -2,7 +2,7 @@
 
 In: a `Case`, `Change`s. Out: those of them that the error needs, and the candidate without them. The rule: other operators
 are named where putting the sound ones in takes most of the error away, and each of those named has its share in that. What
-only quantizes otherwise, or cannot be put right, is listed as it is.
+only quantizes otherwise is listed as it is.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Undone:
 
 
 def written_otherwise(case: Case, changed: Sequence[Change]) -> Exchange | None:
-    """The changes that the error goes with; where that could not be tried, all of them."""
+    """The changes that the error goes with; where there are none, what only quantizes otherwise."""
     able = [change for change in changed if change.kind != "quantization"]
     undone = _needed(case, able) if able else Undone((), None, 0.0)
     if undone.gone > MOST_LEFT:
@@ -49,7 +49,7 @@ def written_otherwise(case: Case, changed: Sequence[Change]) -> Exchange | None:
             undone.mended,
             f"; with the source's operators in their place {percent.whole(undone.gone)} of the error is gone",
         )
-    left = [change for change in changed if undone.mended is None or change not in able]
+    left = [change for change in changed if change not in able]
     return _said(left, None, "") if left else None
 
 

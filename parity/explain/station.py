@@ -163,7 +163,7 @@ def _walk(
     document |= {
         "reproduce": _reproduce(line.model, name, document, flags),
         "suggestion": suggestion,
-        "note": question.note,
+        "note": _note(question),
     }
     (made / DOCUMENT).write_text(json.dumps(document, indent=1, sort_keys=True, allow_nan=False))
     return made, read
@@ -171,14 +171,30 @@ def _walk(
 
 def _recipe(question: Found, fresh: Path) -> Recipe:
     """Whether the line's recipe now is the one that gave the artifact, by what was recorded when it was built."""
-    record = None if question.artifact is None else read_record(question.artifact.parent)
-    if question.artifact is None or record is None or not fresh.is_dir():
+    built = _recorded(question)
+    if question.artifact is None or built is None or not fresh.is_dir():
         return "unknown"
-    folder = question.artifact.name + "/"
-    built = {name.removeprefix(folder): sha for name, sha in record.outputs.items() if name.startswith(folder)}
     if built == digest.of_files(fresh):
         return "same"
     return "other" if built == digest.of_files(question.artifact) else "unknown"
+
+
+def _recorded(question: Found) -> dict[str, str] | None:
+    """The files of the artifact as they were when it was built; None where nobody recorded them."""
+    record = None if question.artifact is None else read_record(question.artifact.parent)
+    if question.artifact is None or record is None:
+        return None
+    folder = question.artifact.name + "/"
+    return {name.removeprefix(folder): sha for name, sha in record.outputs.items() if name.startswith(folder)}
+
+
+def _note(question: Found) -> str | None:
+    """What a reader must know beside the cause: files that are not those that were built, answers that were left out."""
+    built = _recorded(question)
+    now = {} if built is None or question.artifact is None else digest.of_files(question.artifact)
+    changed = sorted(name for name in now if built is not None and built.get(name) != now[name])
+    told = f"{', '.join(changed)} changed after the artifact was built" if changed else None
+    return "; ".join(one for one in (told, question.note) if one) or None
 
 
 def _document(rung: Ran) -> dict[str, Any]:

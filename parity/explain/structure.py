@@ -94,6 +94,8 @@ def _told(node: onnx.NodeProto) -> dict[str, object]:
 def _short(told: Mapping[str, object], name: str) -> str:
     """An attribute as a reader can take it in; `no` where there is none."""
     value = told.get(name, "no")
+    if isinstance(value, float):
+        return f"{value:g}"
     text = value.decode(errors="replace") if isinstance(value, bytes) else " ".join(str(value).split())
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 

@@ -125,6 +125,7 @@ def test_one_byte_of_a_layers_weights_is_found_beside_a_rebuild(root: Path) -> N
     assert found["cause"] == "stale or wrong weights"
     assert "1 of the 1,152 numbers of `second` were changed after the artifact was built" in found["sentence"]
     assert "with the rebuild's in their place 100 % of the error is gone" in found["sentence"]
+    assert found["note"].startswith("model.onnx changed after the artifact was built")
     assert found["first"]["module"] == "second"
 
 
@@ -134,6 +135,7 @@ def test_an_artifact_of_another_recipe_was_not_changed_after_it_was_built(root: 
     found = explained(root, "picture", INT8)
     assert found["cause"] == "quantization"
     assert "are the source's, rounded by another recipe" in found["sentence"]
+    assert found["note"] is None or "changed after" not in found["note"]
 
 
 def flip_bit(graph: onnx.ModelProto, name: str, place: int) -> None:
