@@ -166,10 +166,6 @@ def sure(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:.4g}".replace("-", "−")
 
 
-def yes_no(value: bool | None) -> str:
-    return UNKNOWN if value is None else "yes" if value else "no"
-
-
 def verdict_by_label(right: tuple[bool, bool]) -> str:
     """What the label says of a changed answer; `right` is of reference and candidate."""
     return {(True, False): "got worse", (False, True): "got better", (False, False): "wrong before and after"}.get(
