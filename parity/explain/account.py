@@ -12,7 +12,7 @@ import numpy as np
 
 from compile import percent
 from compile.errors import ConfigError, nearest
-from parity.explain.ladder import ANSWERS, ORDER, slug
+from parity.explain.experiment.ladder import ANSWERS, ORDER, slug
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -18,9 +18,9 @@ from compile.config import TargetFile, declared_options, toolchain_file
 from compile.errors import ToolchainError
 from compile.line import Line, Unavailable
 from compile.project import GRAPH_FILE
-from parity.explain.adopt import adopted
+from parity.explain.experiment.ladder import Rule, slug
 from parity.explain.found import Found
-from parity.explain.ladder import Rule, slug
+from parity.explain.graph.adopt import adopted
 
 BUILT = "built.json"
 

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 from compile.config import ModelFile, load_model
 from compile.project import Project
 from parity.answers import agree
-from parity.explain.graft import grafted
-from parity.explain.points import layers_of, matched
-from parity.explain.simulate import Batch, answered, opened, output_names, with_stream
-from parity.explain.tensors import decibel, noise_over_signal
+from parity.explain.graph.graft import grafted
+from parity.explain.graph.points import layers_of, matched
+from parity.explain.graph.simulate import Batch, answered, opened, output_names, with_stream
+from parity.explain.graph.tensors import decibel, noise_over_signal
 from parity.observed import answers_in
 
 if TYPE_CHECKING:

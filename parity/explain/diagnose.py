@@ -19,18 +19,29 @@ import numpy as np
 from compile.config import ModelFile, TargetFile, load_model, load_target
 from compile.dataset import columns_of
 from compile.project import GRAPH_FILE, Project
-from parity.explain import cause as causes
-from parity.explain import doubts
-from parity.explain.branches import straightened
-from parity.explain.case import Case, Recipe, sample, unprocessed
-from parity.explain.cause import Cause
-from parity.explain.folding import folded_alike
-from parity.explain.inner import by_constants, changes_that_tell, layers_of_break, with_ir
-from parity.explain.integers import floated
-from parity.explain.ladder import ANSWERS, ORDER, Rung, Scale, Standing, alike, climb, culprit, outputs_of, scale_of
-from parity.explain.rungs import Places, kept, ladder, linked
-from parity.explain.simulate import with_stream
-from parity.explain.tensors import Diverging, decibel
+from parity.explain.experiment import cause as causes
+from parity.explain.experiment import doubts
+from parity.explain.experiment.case import Case, Recipe, sample, unprocessed
+from parity.explain.experiment.cause import Cause
+from parity.explain.experiment.inner import by_constants, changes_that_tell, layers_of_break, with_ir
+from parity.explain.experiment.ladder import (
+    ANSWERS,
+    ORDER,
+    Rung,
+    Scale,
+    Standing,
+    alike,
+    climb,
+    culprit,
+    outputs_of,
+    scale_of,
+)
+from parity.explain.experiment.rungs import Places, kept, ladder, linked
+from parity.explain.graph.branches import straightened
+from parity.explain.graph.folding import folded_alike
+from parity.explain.graph.integers import floated
+from parity.explain.graph.simulate import with_stream
+from parity.explain.graph.tensors import Diverging, decibel
 from parity.kinds import codes
 from parity.observed import Observed
 from parity.policy import load_policy

@@ -20,7 +20,7 @@ from compile.errors import ToolchainError
 from compile.project import GRAPH_FILE, Project
 from compile.share import compiled_share
 from parity import observe
-from parity.explain.ladder import alike
+from parity.explain.experiment.ladder import alike
 from parity.observed import Observed
 
 if TYPE_CHECKING:

@@ -26,8 +26,8 @@ from parity.policy import load_policy
 from parity.verdict import Status
 
 if TYPE_CHECKING:
-    from parity.explain.case import Recipe
     from parity.explain.climber import Ran
+    from parity.explain.experiment.case import Recipe
 
 DOCUMENT = "explain.json"
 

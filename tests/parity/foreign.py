@@ -11,12 +11,12 @@ from onnx import TensorProto, helper, numpy_helper
 from compile.config import ModelFile, load_target
 from compile.project import Project
 from compile.signature import Axis, Signature, Tensor
-from parity.explain import cause as causes
-from parity.explain.case import Case
-from parity.explain.cause import Cause
-from parity.explain.integers import floated
-from parity.explain.ladder import Rung, Scale, Standing
-from parity.explain.structure import changes
+from parity.explain.experiment import cause as causes
+from parity.explain.experiment.case import Case
+from parity.explain.experiment.cause import Cause
+from parity.explain.experiment.ladder import Rung, Scale, Standing
+from parity.explain.experiment.structure import changes
+from parity.explain.graph.integers import floated
 from tests.conftest import REPOSITORY
 
 RNG = np.random.default_rng(0)

@@ -12,14 +12,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from compile.signature import Axis, Signature, Tensor
 from parity.explain.damage import restored
-from parity.explain.gaps import difference
-from parity.explain.hypotheses import Bench, Hypothesis, tried
-from parity.explain.postprocessing import suspicions
-from parity.explain.rounding import rounded
-from parity.explain.simulate import Batch, opened
+from parity.explain.graph.gaps import difference
+from parity.explain.graph.rounding import rounded
+from parity.explain.graph.simulate import Batch, opened
+from parity.explain.graph.tensors import compare, decibel, noise_over_signal
+from parity.explain.graph.weights import Weight
+from parity.explain.mistake.hypotheses import Bench, Hypothesis, tried
+from parity.explain.mistake.postprocessing import suspicions
 from parity.explain.station import Explained, failover
-from parity.explain.tensors import compare, decibel, noise_over_signal
-from parity.explain.weights import Weight
 
 RNG = np.random.default_rng(0)
 SIGNATURE = Signature(
@@ -108,7 +108,7 @@ def test_rounding_to_bfloat16_moves_factors_by_at_most_its_last_place(weights: l
 
 
 def _with_hidden(*models: onnx.ModelProto) -> list[onnx.ModelProto]:
-    from parity.explain.simulate import exposing
+    from parity.explain.graph.simulate import exposing
 
     return [exposing(model, ["hidden"]) for model in models]
 

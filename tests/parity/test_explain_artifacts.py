@@ -12,7 +12,7 @@ import pytest
 from onnx import helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 
-from parity.explain.ir import ir_constants
+from parity.explain.graph.ir import ir_constants
 from tests.conftest import run_in
 from tests.parity import planted
 from tests.parity.planted import artifact, explained

@@ -12,14 +12,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from compile.errors import ConfigError, ToolchainError
 from compile.signature import Signature, Tensor
-from parity.explain.adopt import adopted
-from parity.explain.branches import straightened
-from parity.explain.gaps import gaps
-from parity.explain.hypotheses import Bench, Hypothesis, tried
-from parity.explain.ladder import Rung
-from parity.explain.simulate import Batch, opened
-from parity.explain.structure import changes
-from parity.explain.weights import weights_of
+from parity.explain.experiment.ladder import Rung
+from parity.explain.experiment.structure import changes
+from parity.explain.graph.adopt import adopted
+from parity.explain.graph.branches import straightened
+from parity.explain.graph.gaps import gaps
+from parity.explain.graph.simulate import Batch, opened
+from parity.explain.graph.weights import weights_of
+from parity.explain.mistake.hypotheses import Bench, Hypothesis, tried
 from tests.parity.foreign import RNG, SIGNATURE, WEIGHTS, found_for, model, network, value
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from parity.explain.folding import folded, folded_alike
-from parity.explain.gaps import gaps
-from parity.explain.simulate import opened
-from parity.explain.weights import weights_of
+from parity.explain.graph.folding import folded, folded_alike
+from parity.explain.graph.gaps import gaps
+from parity.explain.graph.simulate import opened
+from parity.explain.graph.weights import weights_of
 from tests.parity.foreign import model
 
 RNG = np.random.default_rng(2)

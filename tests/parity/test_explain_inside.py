@@ -10,10 +10,10 @@ import pytest
 from onnx import helper
 from scipy.special import erf
 
-from parity.explain import inside
-from parity.explain.hypotheses import Trial
-from parity.explain.otherwise import ways
-from parity.explain.simulate import opened
+from parity.explain.graph.simulate import opened
+from parity.explain.mistake import inside
+from parity.explain.mistake.hypotheses import Trial
+from parity.explain.mistake.otherwise import ways
 from tests.parity.foreign import case, model
 
 RNG = np.random.default_rng(5)

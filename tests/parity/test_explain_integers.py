@@ -11,11 +11,11 @@ import pytest
 from onnx import helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_dynamic, quantize_static
 
-from parity.explain.cause import Cause
-from parity.explain.gaps import difference, gaps
-from parity.explain.integers import floated, has_integer_layers
-from parity.explain.simulate import opened
-from parity.explain.weights import Weight, weights_of
+from parity.explain.experiment.cause import Cause
+from parity.explain.graph.gaps import difference, gaps
+from parity.explain.graph.integers import floated, has_integer_layers
+from parity.explain.graph.simulate import opened
+from parity.explain.graph.weights import Weight, weights_of
 from tests.parity.foreign import SIGNATURE, found_for, model, network
 
 FEEDS = {"x": np.random.default_rng(7).standard_normal((16, 6)).astype(np.float32)}

@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from parity.explain.graft import with_modules
-from parity.explain.simulate import opened
+from parity.explain.graph.graft import with_modules
+from parity.explain.graph.simulate import opened
 from tests.parity.foreign import found_for, model, network
 
 RNG = np.random.default_rng(3)

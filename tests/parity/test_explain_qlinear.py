@@ -11,8 +11,8 @@ import pytest
 from onnx import helper, numpy_helper
 from onnxruntime.quantization import QuantFormat, QuantType, quantize_dynamic, quantize_static
 
-from parity.explain.integers import floated, has_integer_layers
-from parity.explain.simulate import opened
+from parity.explain.graph.integers import floated, has_integer_layers
+from parity.explain.graph.simulate import opened
 from tests.parity.foreign import found_for, model
 from tests.parity.test_explain_integers import FEEDS, Calibrating
 

@@ -10,12 +10,12 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from parity.explain.case import Case, Recipe
-from parity.explain.exchange import weights
-from parity.explain.gaps import gaps
-from parity.explain.ir import in_graph
-from parity.explain.rebuilt import rebuilt
-from parity.explain.weights import weights_of
+from parity.explain.experiment.case import Case, Recipe
+from parity.explain.experiment.exchange import weights
+from parity.explain.experiment.rebuilt import rebuilt
+from parity.explain.graph.gaps import gaps
+from parity.explain.graph.ir import in_graph
+from parity.explain.graph.weights import weights_of
 from tests.parity.foreign import RNG, WEIGHTS, case, model
 
 INTEGERS = RNG.integers(-127, 128, (16, 5)).astype(np.int8)

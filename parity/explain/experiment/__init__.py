@@ -1,0 +1,1 @@
+"""What decides the cause: one thing is changed, and whether the error goes with it."""

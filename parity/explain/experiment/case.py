@@ -1,0 +1,152 @@
+"""What a diagnosis works on: graphs, a sample of real batches, and what the sound side and the candidate answered on them.
+
+In: folders. Out: a `Case`. The rule: whole batches are sampled, so that what depends on who shares a batch shows; first
+those in which answers flipped, then others by a fixed seed; with state, the first frames of every stream.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from compile import dataset
+from compile.config import ModelFile, TargetFile
+from compile.errors import ConfigError
+from compile.project import Project
+from compile.signature import BATCH, Signature
+from compile.worker import rows_in
+from parity.answers import Flags
+from parity.explain.experiment.ladder import RungName, Scale
+from parity.explain.graph.simulate import Batch, answered, opened, output_names, walked, with_stream
+from parity.explain.mistake.hypotheses import Bench
+
+if TYPE_CHECKING:
+    import onnx
+
+SAMPLE_ROWS = 512
+INNER_ROWS = 64
+TOGETHER = 8
+SEED = 0
+
+Recipe = Literal["same", "other", "unknown"]
+"""Of the one that gave the artifact as found, beside the line's now: a rebuild is bit for bit what was recorded then, what
+was recorded lies there and a rebuild is not that, or nobody can tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One candidate on trial. `found`: its own graph, where it has one; `fresh`: the graph that the line gives its target."""
+
+    config: ModelFile
+    target: TargetFile
+    exact: onnx.ModelProto
+    fresh: onnx.ModelProto
+    found: onnx.ModelProto | None
+    files: Sequence[Path]
+    raw: Sequence[Batch] | None
+    scale: Scale
+    foreign: bool = False
+    """Nearer to the float graph than to what the line gives this target: made by other tools."""
+    recipe: Recipe = "unknown"
+
+    @property
+    def batches(self) -> list[Batch]:
+        return [with_stream(path) for path in self.files]
+
+    def sound_before(self, name: RungName) -> onnx.ModelProto:
+        """The graph of the rung that a broken one is compared with."""
+        if name == "observation as found":
+            return self.fresh if self.found is None else self.found
+        float_before = name == "runtime, precision pinned" or (name == "artifact as found" and self.foreign)
+        return self.exact if float_before else self.fresh
+
+    def answers_of(self, graph: onnx.ModelProto) -> list[Batch]:
+        """What a graph answers on the sample."""
+        signature = self.config.signature
+        return answered(opened(graph, output_names(signature)), self.batches, signature)
+
+    def answers_in(self, outputs: Path) -> list[Batch]:
+        """What was answered on the sample, as it lies there."""
+        return [with_stream(outputs / path.name) for path in self.files]
+
+    def bench(self, sound: onnx.ModelProto, found: Sequence[Batch]) -> Bench:
+        """Hypotheses are tried with the graph `sound` against the answers `found`."""
+        signature, batches = self.config.signature, self.batches
+        infer = opened(sound, output_names(signature))
+        return Bench(signature, infer, batches, answered(infer, batches, signature), found, self.raw, sound)
+
+    def between(self, sound: Sequence[Batch], found: Sequence[Batch]) -> Bench:
+        """Two sides' answers beside each other, with nothing to run."""
+        return Bench(self.config.signature, lambda feeds: feeds, self.batches, sound, found)
+
+    def feeds(self, rows: int = INNER_ROWS) -> list[Batch]:
+        """The first sampled batches as a graph is fed them, the state among them as the float graph reaches it."""
+        signature = self.config.signature
+        infer, seen = opened(self.exact, output_names(signature)), 0
+        found: list[Batch] = []
+        for feeds, _ in walked(infer, self.batches, signature):
+            found.extend(_few_at_a_time(feeds, signature))
+            seen += rows_in(signature.document(), feeds)
+            if seen >= rows:
+                break
+        return found
+
+
+def in_floors(case: Case, sound: Sequence[Batch], found: Sequence[Batch]) -> float:
+    """The largest difference between two sides' answers, in multiples of the noise floor."""
+    gaps = [
+        float(np.abs(one[name].astype(np.float64) - other[name]).max(initial=0.0)) / floor
+        for one, other in zip(sound, found, strict=True)
+        for name, floor in case.scale.floors.items()
+    ]
+    return max(gaps, default=0.0)
+
+
+def _few_at_a_time(feeds: Batch, signature: Signature) -> Iterator[Batch]:
+    """A batch in pieces of `TOGETHER` rows, where the model takes such: all inner tensors of many rows fill a memory."""
+    axes = {t.name: t.batch_axis for t in signature.inputs}
+    count = next((feeds[n].shape[a] for n, a in axes.items() if a is not None), 0)
+    if not count or signature.axes[BATCH].least > 1:
+        yield feeds
+        return
+    for first in range(0, count, TOGETHER):
+        rows = range(first, min(first + TOGETHER, count))
+        yield {n: v if axes[n] is None else np.take(v, rows, axis=axes[n]) for n, v in feeds.items()}
+
+
+def sample(files: Sequence[Path], rows: Sequence[int], same: Flags | None, *, stateful: bool) -> list[Path]:
+    """The batches to look at closely; `rows`: how many each holds, `same`: which of all rows did not flip."""
+    order = list(range(len(files)))
+    if not stateful:
+        order = [int(i) for i in np.random.default_rng(SEED).permutation(len(files))]
+        if same is not None and len(same) == sum(rows):
+            edges = np.cumsum([0, *rows])
+            flips = [int((~same[edges[i] : edges[i + 1]]).sum()) for i in range(len(files))]
+            order.sort(key=lambda i: -flips[i])
+    chosen: list[int] = []
+    for i in order:
+        if sum(rows[j] for j in chosen) >= SAMPLE_ROWS:
+            break
+        chosen.append(i)
+    return [files[i] for i in sorted(chosen)]
+
+
+def unprocessed(project: Project, config: ModelFile, names: Sequence[str]) -> list[Batch] | None:
+    """The same batches without the user's `preprocess`; None where there is none, or where the shapes do not allow it."""
+    if config.preprocess is None:
+        return None
+    plain = config.model_copy(update={"preprocess": None})
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder)
+        try:
+            dataset.write(
+                made, config.signature, dataset.read(project, plain, config.suite, "suite"), config.suite.batch
+            )
+        except ConfigError:
+            return None
+        return [with_stream(made / "batches" / name) for name in names]

@@ -1,0 +1,127 @@
+"""Is it the suite? Where both sides agree and both are wrong, a mistake in labels or inputs may explain it.
+
+In: the source's answers and the labels. Out: a `Doubt`, or None. The rule: what is fitted is fitted on every other row; on
+the rest it must take away more than half of the source's wrong answers, beyond what chance gives for so many tries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from compile import percent
+from compile.config import ModelFile, TaskConfig
+from compile.errors import ToolchainError
+from parity import statistics
+from parity.answers import Array, Flags, correct
+from parity.explain.experiment.case import Case
+from parity.explain.mistake import preprocessing
+from parity.observed import Observed, answers_in
+
+CHANCE = 1e-3
+"""How often, at most, a sound suite may be doubted."""
+MOST_CLASSES = 1024
+SHIFTS = (-3, -2, -1, 1, 2, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A mistake in the suite that would explain why the source itself is wrong on it."""
+
+    sentence: str
+    remedy: str
+
+
+def about(config: ModelFile, case: Case, source: Path, columns: Mapping[str, Array]) -> Doubt | None:
+    """The first doubt that holds: labels in another order or numbering, inputs made otherwise than the model expects."""
+    if "labels" not in columns:
+        return None
+    labels, answers = columns["labels"][columns["row"]], Observed(source, config).answers()
+    right = correct(config.task, answers, labels)
+    if right is None or right.all():
+        return None
+    found = list(_numbered(config.task, answers, labels))
+    if not config.signature.state:  # frames of one stream hang together: no test here would be honest about chance
+        found += [*_shifted(config.task, answers, labels), *_inputs(config, case, source, labels)]
+    for name, remedy, before, after in found:
+        if _holds(before, after, len(found)):
+            was, so = (percent.share(float(one.mean()), 1) for one in (before, after))
+            rates = f"the source is right in {was} of the rows as they are, in {so} so"
+            return Doubt(f"the suite, not the artifact: {name}; {rates}", remedy)
+    return None
+
+
+def _holds(before: Flags, after: Flags, tries: int) -> bool:
+    """Whether wrong answers more than halve, and surely fall."""
+    gained, lost, n = int((after & ~before).sum()), int((before & ~after).sum()), len(before)
+    if n == 0 or (~after).sum() * 2 >= (~before).sum():
+        return False
+    return statistics.paired_difference(gained, lost, n, 1 - CHANCE / tries).low > 0
+
+
+Tried = tuple[str, str, Flags, Flags]
+
+
+def _shifted(task: TaskConfig, answers: Array, labels: Array) -> Iterator[Tried]:
+    """Labels that belong to neighbouring rows."""
+    for shift in SHIFTS:
+        before, after = (correct(task, answers, each) for each in (labels, np.roll(labels, shift, axis=0)))
+        if before is not None and after is not None:
+            yield f"its labels are shifted by {shift} rows", "shift them back", before, after
+
+
+def _numbered(task: TaskConfig, answers: Array, labels: Array) -> Iterator[Tried]:
+    """Labels numbered otherwise."""
+    if task.kind == "classification" and answers.ndim == 1 and labels.dtype.kind in "iu" and answers.dtype.kind in "iu":
+        yield from _permuted(task, answers, labels)
+    if task.kind == "binary_score":
+        before, after = (correct(task, answers, each) for each in (labels, labels <= 0))
+        if before is not None and after is not None:
+            yield "its labels name the other class", "count the other class as positive", before, after
+
+
+def _permuted(task: TaskConfig, answers: Array, labels: Array) -> Iterator[Tried]:
+    from scipy.optimize import linear_sum_assignment
+
+    size = int(max(answers.max(), labels.max())) + 1
+    labels = labels.reshape(answers.shape)
+    if labels.min() < 0 or size > MOST_CLASSES:
+        return
+    counts = np.zeros((size, size), np.int64)
+    np.add.at(counts, (labels[0::2], answers[0::2]), 1)
+    order = linear_sum_assignment(-counts)[1]
+    before, after = (correct(task, answers[1::2], each[1::2]) for each in (labels, order[labels]))
+    if before is not None and after is not None and (order != np.arange(size)).any():
+        told = f": label {list(range(size))} is class {order.tolist()}" if size <= 12 else ""
+        yield f"its labels are permuted{told}", "number the labels as the model's classes are", before, after
+
+
+def _inputs(config: ModelFile, case: Case, source: Path, labels: Array) -> Iterator[Tried]:
+    """The sampled rows with each mistake undone on the inputs of the suite itself."""
+    bench = case.bench(case.exact, case.answers_in(source / "outputs"))
+    rows = _rows(source, config, [path.name for path in case.files])
+    before = correct(config.task, answers_in(bench.sound, config), labels[rows])
+    if before is None or before.all():
+        return
+    for one in preprocessing.prepared_otherwise(bench):
+        try:
+            after = correct(config.task, answers_in(one.predict(), config), labels[rows])
+        except ToolchainError:  # the model cannot be run on inputs made so: they were not
+            continue
+        if after is not None:
+            name = one.name.replace("the candidate sees", "the model seems to expect")
+            yield name, "prepare the suite's inputs as the model was trained", before, after
+
+
+def _rows(source: Path, config: ModelFile, names: list[str]) -> Array:
+    """Positions, in batch order, of the rows of some batches."""
+    tensor = config.signature.answers[0]
+    sizes = {}
+    for path in Observed(source, config).files:
+        with np.load(path) as outputs:
+            sizes[path.name] = outputs[tensor.name].shape[tensor.batch_axis or 0]
+    edges = dict(zip(sizes, np.cumsum([0, *sizes.values()]), strict=False))
+    return np.concatenate([np.arange(edges[name], edges[name] + sizes[name]) for name in names])

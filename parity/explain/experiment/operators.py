@@ -1,0 +1,88 @@
+"""Modules that a candidate computes by other operators: the sound graph's put in, and whether the error goes with them.
+
+In: a `Case`, `Change`s. Out: those of them that the error needs, and the candidate without them. The rule: other operators
+are named where putting the sound ones in takes most of the error away, and each of those named has its share in that. What
+only quantizes otherwise is listed as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from compile import percent
+from compile.errors import ToolchainError
+from parity.explain.experiment.case import Case, in_floors
+from parity.explain.experiment.exchange import MOST_LEFT, Exchange, share_gone
+from parity.explain.experiment.structure import Change
+from parity.explain.graph.graft import with_modules
+
+if TYPE_CHECKING:
+    import onnx
+
+MOST_TRIED = 16
+"""So many changed modules are tried one by one; of more, all or none."""
+LISTED = 3
+ITS_SHARE = 1e-3
+"""The share of the error that a module's operators must be needed for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """Changes that were put right, the candidate then (None: it cannot be run so), the share of the error that went."""
+
+    changed: Sequence[Change]
+    mended: onnx.ModelProto | None
+    gone: float
+    rounds: bool = False
+    """Whether what is left is no more than rounding."""
+
+
+def written_otherwise(case: Case, changed: Sequence[Change]) -> Exchange | None:
+    """The changes that the error goes with; where there are none, what only quantizes otherwise."""
+    able = [change for change in changed if change.kind != "quantization"]
+    undone = _needed(case, able) if able else Undone((), None, 0.0)
+    if undone.gone > MOST_LEFT:
+        return _said(
+            undone.changed,
+            undone.mended,
+            f"; with the source's operators in their place {percent.whole(undone.gone)} of the error is gone",
+        )
+    left = [change for change in changed if change not in able]
+    return _said(left, None, "") if left else None
+
+
+def _said(changed: Sequence[Change], mended: onnx.ModelProto | None, after: str) -> Exchange:
+    more = f"; and {len(changed) - LISTED} more" if len(changed) > LISTED else ""
+    listed = "; ".join(change.sentence for change in changed[:LISTED])
+    modules = list(dict.fromkeys(change.module for change in changed))
+    return Exchange(changed[0].kind, f"{listed}{more}{after}", "build it again from the source", modules, mended)
+
+
+def _needed(case: Case, changed: Sequence[Change]) -> Undone:
+    """All changes put right, then without those that the error does not need."""
+    best = _put_right(case, changed)
+    if best.gone <= MOST_LEFT or len(changed) > MOST_TRIED:
+        return best
+    for change in sorted(changed, key=lambda one: -len(one.modules)):  # what shows in many modules proves the least
+        fewer = [one for one in best.changed if one.module != change.module]
+        attempt = _put_right(case, fewer) if fewer else best
+        if attempt.gone >= best.gone - ITS_SHARE and attempt.rounds >= best.rounds:
+            best = attempt
+    return best
+
+
+def _put_right(case: Case, changed: Sequence[Change]) -> Undone:
+    """The candidate with the sound graph's operators in the changed modules."""
+    assert case.found is not None
+    sound = case.sound_before("artifact as found")
+    modules = list(dict.fromkeys(module for change in changed for module in change.modules))
+    mended = with_modules(sound, case.found, modules)
+    if mended is None:
+        return Undone(changed, None, 0.0)
+    try:
+        left = in_floors(case, case.answers_of(sound), case.answers_of(mended))
+    except ToolchainError:  # what was put in does not fit the graph
+        return Undone(changed, None, 0.0)
+    return Undone(changed, mended, share_gone(case, sound, mended, None), left <= case.scale.allowed)

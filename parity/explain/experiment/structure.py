@@ -1,0 +1,171 @@
+"""Where a candidate's graph is written otherwise than the sound one, and whether that is what makes it differ.
+
+In: two graphs of one model. Out: `Change`s whose layers really diverge, in the candidate's order. The rule: other
+operators are no finding by themselves; the module must give other numbers from the same inputs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from compile.coverage import INTEGER_LAYERS
+from parity.explain.graph.points import QUANTIZING, SILENT, keyed, named_modules, readers
+
+if TYPE_CHECKING:
+    import onnx
+
+Found = Literal["export", "fusion", "runtime precision", "quantization"]
+NARROW_TYPES = (10, 16)
+"""ONNX's numbers for float16 and bfloat16."""
+WHOLE_GRAPHS = (5, 10)
+"""ONNX's numbers for attributes that are graphs: the branches of an If are no setting."""
+SILENT_SETTINGS = frozenset({"allowzero"})
+"""What tells nothing about numbers: it is about shapes without any."""
+LONGEST = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One module that the candidate computes by other operators or with other attributes."""
+
+    module: str
+    kind: Found
+    sentence: str
+    shows_in: frozenset[str] = frozenset()
+    """Where a module that is gone shows instead: in those that read what it gave."""
+    read_by: frozenset[str] = frozenset()
+    """Who reads a module that ends in another operator: no tensor of the source's stands beside what it gives, so that only
+    they can show it."""
+
+    @property
+    def modules(self) -> frozenset[str]:
+        return self.shows_in | {self.module}
+
+
+def changes(sound: onnx.ModelProto, candidate: onnx.ModelProto) -> list[Change]:
+    """Attributes that differ, then operators that one graph has and the other has not; by module.
+
+    An operator that draws at random explains nothing.
+    """
+    return [*_attributes(sound, candidate), *_operators(sound, candidate)]
+
+
+def _attributes(sound: onnx.ModelProto, candidate: onnx.ModelProto) -> list[Change]:
+    ours, names = keyed(sound), named_modules(candidate)
+    found = []
+    for key, node in keyed(candidate).items():
+        if key not in ours:
+            continue
+        found.extend(_fewer_inputs(names[node.output[0]], ours[key], node))
+        one, other = _told(ours[key]), _told(node)
+        for name in sorted((one.keys() | other.keys()) - SILENT_SETTINGS):
+            if one.get(name) != other.get(name):
+                module = names[node.output[0]]
+                told = f"`{module}`: {node.op_type} has {name} {_short(other, name)}, the source's graph {_short(one, name)}"
+                found.append(Change(module, "export", told))
+    return found
+
+
+def _fewer_inputs(module: str, ours: onnx.NodeProto, theirs: onnx.NodeProto) -> list[Change]:
+    """That an operator reads less than the source's: no bias, no bound."""
+    counts = [sum(1 for name in node.input if name) for node in (ours, theirs)]
+    if counts[0] <= counts[1]:
+        return []
+    told = f"`{module}`: {theirs.op_type} reads {counts[1]} tensors, the source's graph's {counts[0]}"
+    return [Change(module, "export", told)]
+
+
+def _told(node: onnx.NodeProto) -> dict[str, object]:
+    """A node's attributes, those that it leaves at the operator's default too."""
+    import onnx
+
+    try:
+        schema = onnx.defs.get_schema(node.op_type, domain=node.domain)
+        defaults = {name: a.default_value for name, a in schema.attributes.items() if a.default_value.name}
+    except onnx.defs.SchemaError:  # an operator of another domain
+        defaults = {}
+    given = defaults | {a.name: a for a in node.attribute if a.type not in WHOLE_GRAPHS}
+    return {name: onnx.helper.get_attribute_value(a) for name, a in given.items()}
+
+
+def _short(told: Mapping[str, object], name: str) -> str:
+    """An attribute as a reader can take it in; `no` where there is none."""
+    value = told.get(name, "no")
+    if isinstance(value, float):
+        return f"{value:g}"
+    text = value.decode(errors="replace") if isinstance(value, bytes) else " ".join(str(value).split())
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+
+
+def _operators(sound: onnx.ModelProto, candidate: onnx.ModelProto) -> list[Change]:
+    ours, theirs = _by_module(sound), _by_module(candidate)
+    found = _missing(sound, set(theirs))
+    for module, kinds in theirs.items():
+        gained, lost = kinds - ours.get(module, Counter()), ours.get(module, Counter()) - kinds
+        if gained and not any(kind.startswith("Random") for kind in gained):
+            told = f"`{module}` is computed by {_listed(gained)}, in the source's graph by {_listed(lost) or 'nothing'}"
+            found.append(Change(module, _kind(gained, candidate), told, read_by=_shown_by(module, gained, candidate)))
+        elif lost and not set(lost) <= SILENT:
+            told = f"`{module}` lacks {_listed(lost)}, which the source's graph has"
+            found.append(Change(module, "export", told, _readers_of(module, sound)))
+    return found
+
+
+def _missing(sound: onnx.ModelProto, present: set[str]) -> list[Change]:
+    """Modules of the source that the candidate has none of."""
+    names = named_modules(sound)
+    gone = [names[n.output[0]] for n in sound.graph.node if n.op_type not in SILENT and n.output]
+    return [
+        Change(module, "export", f"the source's `{module}` is missing", _readers_of(module, sound))
+        for module in dict.fromkeys(gone)
+        if module not in present
+    ]
+
+
+def _shown_by(module: str, gained: Counter[str], candidate: onnx.ModelProto) -> frozenset[str]:
+    """The readers of a module where what it hands on comes from an operator that the source has not."""
+    names, reading = named_modules(candidate), readers(candidate)
+    ends = {
+        node.op_type
+        for node in candidate.graph.node
+        if node.output and names[node.output[0]] == module
+        for one in reading.get(node.output[0], ())
+        if one.output and names[one.output[0]] != module
+    }
+    return _readers_of(module, candidate) if ends & gained.keys() else frozenset()
+
+
+def _readers_of(module: str, sound: onnx.ModelProto) -> frozenset[str]:
+    """The modules that read what one gives."""
+    names, reading = named_modules(sound), readers(sound)
+    given = [name for name, owner in names.items() if owner == module]
+    return frozenset(names[one.output[0]] for name in given for one in reading.get(name, ()) if one.output)
+
+
+def _by_module(model: onnx.ModelProto) -> Mapping[str, Counter[str]]:
+    names = named_modules(model)
+    found: dict[str, Counter[str]] = {}
+    for node in model.graph.node:
+        if node.output and node.op_type not in {"Identity", "Constant"}:
+            found.setdefault(names[node.output[0]], Counter())[node.op_type] += 1
+    return found
+
+
+def _kind(gained: Counter[str], candidate: onnx.ModelProto) -> Found:
+    if set(gained) <= {"Cast"} and _narrows(candidate.graph.node):
+        return "runtime precision"
+    integer = QUANTIZING | {"DynamicQuantizeLinear"} | set(INTEGER_LAYERS)
+    return "quantization" if any(kind in integer or kind.startswith("QLinear") for kind in gained) else "fusion"
+
+
+def _narrows(nodes: Sequence[Any]) -> bool:
+    return any(
+        a.name == "to" and a.i in NARROW_TYPES for node in nodes for a in node.attribute if node.op_type == "Cast"
+    )
+
+
+def _listed(kinds: Counter[str]) -> str:
+    return ", ".join(f"{count} × {kind}" if count > 1 else kind for kind, count in sorted(kinds.items()))
