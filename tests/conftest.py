@@ -41,6 +41,17 @@ targets: [cloud-cpu-onnxruntime, edge-x86-openvino-fp32]
 """
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--seed", type=int, default=0, help="simulations of statistics draw other suites")
+
+
+@pytest.fixture
+def simulated(request: pytest.FixtureRequest) -> Callable[[int], np.random.Generator]:
+    """A generator for a simulation, by a number of its own and by `--seed`."""
+    seed: int = request.config.getoption("--seed")
+    return lambda own: np.random.default_rng([own, seed])
+
+
 def write_tiny(root: Path) -> None:
     """A project with one small classifier: builder, weights, suite, calibration data, config."""
     import torch

@@ -1,12 +1,14 @@
 """BCa and the exact bounds over groups: against scipy and closed forms, and by how often they are wrong.
 
-Simulations are seeded and count: at the edge of a margin a model may pass in at most 6 of 100 suites (bootstrap), in at
-most 5.5 of 100 (exact). A rule that is known to be unsound is simulated beside them, so that the count can tell.
+Simulations are seeded (`--seed N` takes others) and count: at the edge of a margin a model may pass in at most 6 of 100
+suites (bootstrap), in at most 5.5 of 100 (exact). A rule that is known to be unsound is simulated beside them, so that the
+count can tell.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from parity.bounds import LEAST_DISCORDANT, bounds, carriers
 from parity.resampling import Sums, Weighted, bca
 
 Array = np.ndarray
+Simulated = Callable[[int], np.random.Generator]
 SIMULATIONS = 20_000
 
 
@@ -126,12 +129,12 @@ def truth(flip_down: float, flip_up: float) -> Array:
     return p.ravel()
 
 
-def test_a_candidate_at_the_margin_seldom_passes_by_bca() -> None:
+def test_a_candidate_at_the_margin_seldom_passes_by_bca(simulated: Simulated) -> None:
     """20,000 suites of 1,000 rows, 38 discordant ones expected: F1 lies exactly at the margin."""
     p = truth(0.06, 0.025)
     margin = -float(f1_of(p))
     assert margin > 0.01
-    rng = np.random.default_rng(20_26)
+    rng = simulated(20_26)
     suites = rng.multinomial(1000, p, SIMULATIONS)
     kinds = np.eye(8)
     passed = covered = 0
@@ -159,10 +162,10 @@ def streams(rng: np.random.Generator, count: int, flips: float) -> tuple[Array, 
     return groups, rng.random(len(groups)) < rate[groups]
 
 
-def test_the_group_is_the_unit_and_rows_would_be_too_sure() -> None:
+def test_the_group_is_the_unit_and_rows_would_be_too_sure(simulated: Simulated) -> None:
     """300 streams, 2 % of rows flip, in few of the streams: agreement at the truth passes in at most 6 of 100 suites,
     and far more often where rows are taken as independent."""
-    rng = np.random.default_rng(6)
+    rng = simulated(6)
     of_groups = of_rows = 0
     runs = 300
     for _ in range(runs):
@@ -175,9 +178,9 @@ def test_the_group_is_the_unit_and_rows_would_be_too_sure() -> None:
 
 @pytest.mark.parametrize("count", [20, 60, 200])
 @pytest.mark.parametrize("whole", [True, False])
-def test_exact_bounds_over_groups_hold_where_few_flip(count: int, whole: bool) -> None:
+def test_exact_bounds_over_groups_hold_where_few_flip(simulated: Simulated, count: int, whole: bool) -> None:
     """Groups that flip throughout, or in a tenth of their rows; the share of rows that agree lies at the limit."""
-    rng = np.random.default_rng(7)
+    rng = simulated(7)
     rate, part = 0.05, 1.0 if whole else 0.1
     passed = 0
     runs = 1000
@@ -229,9 +232,11 @@ def bad_groups(
 
 
 @pytest.mark.parametrize("count", [30, 100])
-def test_right_answers_of_few_groups_seldom_pass_at_the_margin_and_resampled_they_would(count: int) -> None:
+def test_right_answers_of_few_groups_seldom_pass_at_the_margin_and_resampled_they_would(
+    simulated: Simulated, count: int
+) -> None:
     """One group in fifty is bad. Where none was drawn, BCa knows of none: it passes over 10 of 100 suites."""
-    rng, runs, margin = np.random.default_rng(11), 300, 0.02 * 0.9 + 0.98 * 0.05
+    rng, runs, margin = simulated(11), 300, 0.02 * 0.9 + 0.98 * 0.05
     passed = resampled = 0
     for _ in range(runs):
         groups, lost, sizes = bad_groups(rng, count, 0.02)
@@ -246,10 +251,10 @@ def test_right_answers_of_few_groups_seldom_pass_at_the_margin_and_resampled_the
 
 @pytest.mark.parametrize(("count", "bad", "unequal"), [(30, 0.02, False), (100, 0.02, False), (220, 0.02, True)])
 def test_a_figure_of_groups_seldom_passes_at_the_margin_and_resampled_it_would(
-    count: int, bad: float, unequal: bool
+    simulated: Simulated, count: int, bad: float, unequal: bool
 ) -> None:
     """A mean on which every row differs a little, as errors do: of few groups, and of groups of which few are long."""
-    rng, runs, margin = np.random.default_rng(12), 200, bad * 0.9 + (1 - bad) * 0.05
+    rng, runs, margin = simulated(12), 200, bad * 0.9 + (1 - bad) * 0.05
     passed = resampled = 0
     for _ in range(runs):
         groups, worse, _ = bad_groups(rng, count, bad, unequal=unequal)
@@ -260,9 +265,9 @@ def test_a_figure_of_groups_seldom_passes_at_the_margin_and_resampled_it_would(
     assert resampled / runs > 0.1
 
 
-def test_enough_equal_groups_that_differ_throughout_are_resampled_and_hold() -> None:
+def test_enough_equal_groups_that_differ_throughout_are_resampled_and_hold(simulated: Simulated) -> None:
     """The rule is no wall: 200 groups, all of which lose a little, are judged by BCa, and err as often as they may."""
-    rng, runs = np.random.default_rng(13), 250
+    rng, runs = simulated(13), 250
     passed = 0
     for _ in range(runs):
         groups, worse, _ = bad_groups(rng, 200, 0.0)
