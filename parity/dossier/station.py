@@ -25,6 +25,10 @@ DRAWN_BY = ("jinja2", "numpy", "scipy")
 ASIDE = ("explain/explain.json", "explain/step.json", "selftest/selftest.json", "selftest/step.json")
 
 
+VOIDED = {"summary.md", "junit.xml"}
+"""What lies there after a run that could not be judged."""
+
+
 @dataclass(frozen=True, slots=True)
 class Before:
     """The last release: its name, the text of its `dossier.json`, or why that could not be read."""
@@ -74,16 +78,21 @@ def dossier(line: Line, outcomes: Sequence[Outcome], before: Before, release: st
 
 
 def void(folder: Path, model: str, why: str) -> None:
-    """A run that could not be judged: what an earlier one said is no answer to it, and goes. Nothing where none lies there."""
+    """A run that could not be judged says so to CI; what an earlier one said is no answer to it, and goes.
+
+    Nothing where no run came so far as to make the model's folder (a mistyped name), or where something else lies.
+    """
     from parity.dossier import junit, summary
 
     facts = next((folder / name for name in (FACTS, SUPERSEDED) if (folder / name).is_file()), None)
-    if facts is None:
+    if facts is not None:
+        facts.rename(folder / SUPERSEDED)
+        for path in folder.iterdir():
+            if path.name != SUPERSEDED:
+                path.unlink()
+    elif not folder.parent.is_dir() or (folder.is_dir() and {path.name for path in folder.iterdir()} - VOIDED):
         return
-    facts.rename(folder / SUPERSEDED)
-    for path in folder.iterdir():
-        if path.name != SUPERSEDED:
-            path.unlink()
+    folder.mkdir(exist_ok=True)
     (folder / "summary.md").write_text(summary.not_judged(model, why))
     (folder / "junit.xml").write_text(junit.not_judged(model, why))
 

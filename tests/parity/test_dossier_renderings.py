@@ -308,3 +308,16 @@ def test_only_a_dossier_is_voided_and_twice_is_as_once(tmp_path: Path) -> None:
     assert [path.name for path in other.iterdir()] == ["release.html"]
     assert {path.name for path in folder.iterdir()} == {SUPERSEDED, "summary.md", "junit.xml"}
     assert "the suite holds a NaN" in (folder / "summary.md").read_text()
+
+
+def test_a_first_run_that_cannot_be_judged_tells_ci_and_a_mistyped_name_makes_no_folder(tmp_path: Path) -> None:
+    first, mistyped = tmp_path / "m" / "dossier", tmp_path / "n" / "dossier"
+    first.parent.mkdir()
+    for why in ("the suite holds a NaN", "the labels say nothing"):
+        void(first, "m", why)
+        void(mistyped, "n", why)
+    assert {path.name for path in first.iterdir()} == {"summary.md", "junit.xml"}
+    assert not mistyped.parent.exists()
+    root = ElementTree.parse(first / "junit.xml").getroot()
+    assert (root.get("tests"), root.get("errors")) == ("1", "1")
+    assert "the labels say nothing" in (first / "summary.md").read_text()
