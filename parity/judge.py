@@ -153,9 +153,8 @@ def limited(limit: Limit, scene: measure.Scene, policy: Policy) -> Iterator[Find
             sense, bound = limit.sense, limit.threshold
             status = decide(measured, sense, bound)
             sentence = said(name, against, measured, sense, bound, status) + looked_up(limit, against, scene)
-            yield Finding(
-                name, against, status, sense, bound, measured, sentence, limit.metric, limit.why, limit.confidence
-            )
+            behind = (limit.metric, limit.why, limit.confidence, limit.by)
+            yield Finding(name, against, status, sense, bound, measured, sentence, *behind)
 
 
 def looked_up(limit: Limit, against: Against, scene: measure.Scene) -> str:
@@ -184,6 +183,7 @@ def unseen(limit: Limit, config: ModelFile) -> Finding:
         limit.metric,
         limit.why,
         limit.confidence,
+        limit.by,
     )
 
 

@@ -48,7 +48,8 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One limit met by one measurement. `metric` is what was measured, in words; `of` the policy's name of it."""
+    """One limit met by one measurement. `metric` is what was measured, in words; `of` the policy's name of it, `by` the columns
+    that it names."""
 
     metric: str
     against: str
@@ -60,6 +61,7 @@ class Finding:
     of: str = ""
     why: str = ""
     confidence: float | None = None
+    by: tuple[str, ...] = ()
 
 
 def decide(measured: Measured, sense: Sense, limit: float) -> Status:

@@ -57,7 +57,7 @@ class PolicyFact(Fact):
 
 class FindingFact(Fact):
     """One limit met by one measurement. `used`: the share of what the limit allows that the worse bound takes up; `of`: the
-    policy's name of the metric."""
+    policy's name of the metric, `by` the columns that it names."""
 
     metric: str
     unit: str
@@ -76,6 +76,7 @@ class FindingFact(Fact):
     used: float | None
     sentence: str
     of: str | None = None
+    by: tuple[str, ...] = ()
 
 
 class Target(Fact):

@@ -49,8 +49,7 @@ def _document(root: ElementTree.Element, *suites: ElementTree.Element) -> str:
 
 
 def _case(suite: ElementTree.Element, dossier: Dossier, target: Target, found: FindingFact) -> None:
-    name = f"{found.metric} against {found.against}: {figures.limit(found)}"
-    case = _named(suite, dossier, target, name)
+    case = _named(suite, dossier, target, f"{_asked(found)} against {found.against}: {figures.limit(found)}")
     if found.status == "PASS":
         return
     message = Judged(found, (figures.opposite(found.against, target.baseline_used),)).sentence
@@ -58,6 +57,13 @@ def _case(suite: ElementTree.Element, dossier: Dossier, target: Target, found: F
         _add(case, "skipped", f"{found.status}, not required ({target.optional_because}): {message}", "")
     else:
         _add(case, "failure" if found.status == "FAIL" else "error", message, _behind(found))
+
+
+def _asked(found: FindingFact) -> str:
+    """What is asked, in words that stay from run to run: CI follows a case by its name, and the worst slice changes."""
+    if found.of != "worst_slice":
+        return found.metric
+    return "agreement in the worst slice" + (f" by {', '.join(found.by)}" if found.by else "")
 
 
 def _behind(found: FindingFact) -> str:

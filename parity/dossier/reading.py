@@ -59,6 +59,7 @@ def _finding(found: Json, policy: Policy, precision: str) -> FindingFact:
         confidence=found.get("confidence", None if limit is None else limit.confidence),
         why=found.get("why") or (None if limit is None else limit.why),
         of=metric or None,
+        by=tuple(found.get("by", ())),
         used=used(unit, found["sense"], float(found["limit"]), low, high),
     )
 

@@ -321,3 +321,16 @@ def test_a_first_run_that_cannot_be_judged_tells_ci_and_a_mistyped_name_makes_no
     root = ElementTree.parse(first / "junit.xml").getroot()
     assert (root.get("tests"), root.get("errors")) == ("1", "1")
     assert "the labels say nothing" in (first / "summary.md").read_text()
+
+
+def test_a_case_keeps_its_name_when_another_slice_is_the_worst() -> None:
+    def names(worst: str, *by: tuple[str, ...]) -> list[str | None]:
+        found = tuple(finding(metric=f"agreement in {worst}", of="worst_slice", by=columns) for columns in by)
+        root = ElementTree.fromstring(junit.xml(dossier(target(findings=found))))
+        return [case.get("name") for case in root.iter("testcase")]
+
+    columns = ("class_name", "brightness"), ("confidence of the reference",), ()
+    one = names("the worst of 13 slices (class_name = coat)", *columns)
+    assert one == names("the only slice (class_name = shirt)", *columns)
+    assert len(set(one)) == len(columns)
+    assert one[0] == "agreement in the worst slice by class_name, brightness against source: at least 98 %"
