@@ -1,7 +1,7 @@
 """`python -m bench.groups`: how often a model at its margin passes where rows come in few, skewed or unequal groups.
 
 Seeded suites of 20 to 500 groups whose true loss is exactly the margin, judged by the rule that was (BCa as soon as 20 groups
-differ) and by the rule that is (`parity.bounds`, `parity.estimate`). Writes `bench/groups.json`: by figure, setting and
+differ) and by the rule that is (`parity.statistics`). Writes `bench/groups.json`: by figure, setting and
 number of groups, the share of suites that pass (at most 5 % should, 6 % is the law) and how often two-sided 95 % bounds hold
 the truth (94 % is the law). Where either misses what it should be, `AGAIN` times as many fresh suites speak instead. Takes
 about a quarter of an hour on one core.
@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from bench.suites import FIGURES, SETTINGS, Figure, draw, truth
-from parity import betting
-from parity.bounds import LEAST_DISCORDANT, carriers, groups_speak, shares_added
-from parity.resampling import RESAMPLES, SEED, Resampled, of_resamples
+from parity.statistics import betting
+from parity.statistics.bounds import LEAST_DISCORDANT, carriers, groups_speak, shares_added
+from parity.statistics.resampling import RESAMPLES, SEED, Resampled, of_resamples
 
 ROOT = Path(__file__).parents[1]
 GROUPS = (20, 50, 100, 200, 500)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from compile.artifact import artifact_bytes
 from compile.config import ModelFile, TargetFile
 from compile.errors import ConfigError
-from parity import estimate, quality, statistics
+from parity import quality
 from parity.answers import correct, whole_rows
 from parity.kinds import Codes
 from parity.labels import refuse_shuffled
@@ -28,10 +28,11 @@ from parity.levels import Levels
 from parity.limit import Against, Limit, Metric
 from parity.observed import Observed, pieces_of
 from parity.policy import Policy, Route
-from parity.resampling import Counts, Figure, Sums, Weighted
 from parity.route import kept_errors, routed
 from parity.rows import Rows, read_rows
 from parity.slices import columns_to_slice, examined
+from parity.statistics import counted, estimate
+from parity.statistics.resampling import Counts, Figure, Sums, Weighted
 from parity.verdict import Measured
 
 Array = NDArray[Any]
@@ -261,7 +262,7 @@ def latency_ratio(seconds: Mapping[str, list[float]], confidence: float) -> Meas
     if "float" not in seconds:
         return NOTHING
     ratios = [a / b if b > 0 else math.nan for a, b in zip(seconds["artifact"], seconds["float"], strict=True)]
-    found = statistics.median(ratios, confidence)
+    found = counted.median(ratios, confidence)
     return Measured(found.value, found.low, found.high, len(ratios), method="order statistics of the median")
 
 

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from compile.errors import ConfigError
-from parity import detection, statistics
+from parity import detection
 from parity.kinds import kinds_of
 from parity.limit import MOST_KL, Limit, Metric
-from parity.resampling import Counts, Figure, Sums, Weighted
 from parity.rows import Rows
+from parity.statistics import counted
+from parity.statistics.resampling import Counts, Figure, Sums, Weighted
 
 Array = NDArray[Any]
 Flags = NDArray[np.bool_]
@@ -212,7 +213,7 @@ def mean_average_precision(rows: Rows, limit: Limit) -> Quality:
     sides = (rows.reference, rows.candidate)
     curves = [detection.mean_average_precision(labels, side) for side in sides]
     figure = Weighted(lambda weights: np.stack([curve(weights) for curve in curves], axis=-1))
-    unseen = statistics.share(0, len(rows), limit.confidence).high
+    unseen = counted.share(0, len(rows), limit.confidence).high
     worst = detection.worst_loss(labels, sides, rows.task.threshold, unseen)
     return Quality(figure, (rows.reference != rows.candidate).any(axis=(1, 2)), worst)
 

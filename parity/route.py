@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from compile.errors import ConfigError
 from parity.kinds import kinds_of
 from parity.policy import Route
-from parity.resampling import Sums
 from parity.rows import Rows
+from parity.statistics.resampling import Sums
 
 Array = NDArray[Any]
 Flags = NDArray[np.bool_]

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from scipy.stats import fisher_exact
 
 from compile.errors import ConfigError, nearest
-from parity import estimate, statistics
-from parity.bounds import LEAST_GROUPS, Bounded
 from parity.kinds import codes, distinct
 from parity.limit import CONFIDENCE, NOT_SLICED, Limit
 from parity.rows import Rows
-from parity.statistics import Interval
+from parity.statistics import counted, estimate
+from parity.statistics.bounds import LEAST_GROUPS, Bounded
+from parity.statistics.counted import Interval
 from parity.verdict import Measured
 
 Array = NDArray[Any]
@@ -186,7 +186,7 @@ def _listed(rows: Rows, parts: Sequence[Slice], found: Sequence[Interval]) -> li
     """Every slice for the report, and which of them surely differ from the rest; not said of grouped rows."""
     surely = [False] * len(parts)
     if rows.groups is None:
-        adjusted = statistics.holm([_differs(rows.same, part.rows) for part in parts])
+        adjusted = counted.holm([_differs(rows.same, part.rows) for part in parts])
         surely = [p <= SURELY for p in adjusted]
     return [
         Part(part.name, part.size, interval.value, interval.low, interval.high, part.pooled, differs)

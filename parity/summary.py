@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from compile.artifact import artifact_bytes
-from parity import estimate, route
+from parity import route
 from parity.measure import Scene, latency_ratio
+from parity.statistics import estimate
 
 CONFIDENCE = 0.95
 

@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compile.config import TaskConfig
-from parity import estimate
 from parity.answers import agree, correct, nearest
 from parity.detection import SCORE
 from parity.dossier.pair import Confusion, Flip, Pair, Series, Shift, SliceFact
 from parity.dossier.sureness import Sureness, sureness
 from parity.kinds import codes
 from parity.slices import Slice, cut_columns, slices
-from parity.statistics import Interval
+from parity.statistics import estimate
+from parity.statistics.counted import Interval
 
 Array = NDArray[Any]
 CONFIDENCE = 0.95

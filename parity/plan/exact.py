@@ -11,9 +11,9 @@ from functools import cache
 
 from scipy.stats import binom, norm
 
-from parity import statistics
 from parity.limit import Limit
 from parity.plan import outlook
+from parity.statistics import counted
 
 RIGHT = 0.8
 """The share of unflipped rows that both sides get right: what a relative margin is worth depends on it."""
@@ -34,11 +34,11 @@ def passes(limit: Limit) -> Passed:
     """The decision of one limit as a function of counts; the same bounds as the judge's."""
     least = outlook.least_alike(limit)
     if least is not None:
-        return cache(lambda d, g, n: statistics.share(n - d, n, limit.confidence).low >= least)
+        return cache(lambda d, g, n: counted.share(n - d, n, limit.confidence).low >= least)
     z = float(norm.ppf(limit.confidence))
     if limit.kind == "relative_margin":
-        return cache(lambda d, g, n: statistics.ratio_score(round(RIGHT * (n - d)), g, d - g, limit.threshold) >= z)
-    return cache(lambda d, g, n: statistics.tango_score(g, d - g, n, -limit.bound) >= z)
+        return cache(lambda d, g, n: counted.ratio_score(round(RIGHT * (n - d)), g, d - g, limit.threshold) >= z)
+    return cache(lambda d, g, n: counted.tango_score(g, d - g, n, -limit.bound) >= z)
 
 
 def chance(passed: Passed, rows: int, flips: float) -> float:

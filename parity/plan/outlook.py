@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom
 
-from parity import betting, statistics
-from parity.bounds import LEAST_GROUPS
 from parity.limit import Limit
+from parity.statistics import betting, counted
+from parity.statistics.bounds import LEAST_GROUPS
 
 DRAWS, SLICE_DRAWS = 200, 40
 HOPELESS = 0.5
@@ -34,7 +34,7 @@ def most_of_slice(limit: Limit, size: int) -> int | None:
 
     @cache
     def passed(differ: int) -> bool:
-        return statistics.share(size - differ, size, limit.confidence).low >= limit.bound
+        return counted.share(size - differ, size, limit.confidence).low >= limit.bound
 
     if not passed(0):
         return None

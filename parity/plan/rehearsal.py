@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from compile.config import ModelFile, TargetFile, TaskConfig
-from parity import detection, measure, statistics
+from parity import detection, measure
 from parity.kinds import codes
 from parity.limit import Against, Limit, Metric
 from parity.policy import Route
 from parity.rows import Rows
+from parity.statistics import counted
 from parity.verdict import Measured, Status, decide
 
 Array = NDArray[Any]
@@ -115,7 +116,7 @@ def _chance(drawn: Sequence[Measured | None], limit: Limit) -> float:
     passed = sum(_passes(one, limit) for one in drawn)
     if len(drawn) in (1, MANY_DRAWS):
         return passed / len(drawn)
-    held = statistics.share(passed, len(drawn), 0.95).low
+    held = counted.share(passed, len(drawn), 0.95).low
     room, half = _room([one for one in drawn if one is not None], limit)
     z = float(norm.ppf(limit.confidence))
     return max(held, float(norm.cdf(z * (room / half - 1)))) if 0 < half < np.inf else held

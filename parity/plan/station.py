@@ -19,8 +19,6 @@ from compile import build
 from compile.config import TargetFile, TaskKind, load_target
 from compile.dataset import columns_of
 from compile.line import Line
-from parity import statistics
-from parity.bounds import LEAST_GROUPS
 from parity.kinds import codes
 from parity.limit import Against, Limit, Metric
 from parity.plan import outlook
@@ -28,6 +26,8 @@ from parity.plan.exact import can_pass, chance, passes
 from parity.plan.rehearsal import Rehearsals, Rehearsed
 from parity.policy import Policy, load_policy, refuse_idle_limits
 from parity.slices import Slice, cut_columns, slices
+from parity.statistics import counted
+from parity.statistics.bounds import LEAST_GROUPS
 
 POWER = 0.8
 PLANNED: tuple[Metric, ...] = ("agreement", "route_flips", "correct", "worst_slice")
@@ -198,7 +198,7 @@ def _planned(limit: Limit, against: Against, rows: int, flips: float, shape: Sha
     if shape.groups is not None:
         return _of_groups(limit, against, rows, flips, shape.groups)
     passed = passes(limit)
-    needed = statistics.rows_needed(1, lambda n: chance(passed, n, flips) >= POWER) if can_pass(limit, flips) else None
+    needed = counted.rows_needed(1, lambda n: chance(passed, n, flips) >= POWER) if can_pass(limit, flips) else None
     most = next((d - 1 for d in range(rows + 1) if not passed(d, d // 2, rows)), rows) if passed(0, 0, rows) else None
     return Plan(limit.metric, against, limit.bound, most, chance(passed, rows, flips), needed)
 
@@ -209,9 +209,7 @@ def _of_groups(limit: Limit, against: Against, rows: int, flips: float, sizes: N
     most = 0 if outlook.of_groups(limit, sizes, 0.0) == 1 else None
     needed = None
     if can_pass(limit, flips):
-        needed = statistics.rows_needed(
-            LEAST_GROUPS, lambda n: outlook.of_groups(limit, sizes, flips, n / count) >= POWER
-        )
+        needed = counted.rows_needed(LEAST_GROUPS, lambda n: outlook.of_groups(limit, sizes, flips, n / count) >= POWER)
     found = outlook.of_groups(limit, sizes, flips)
     return Plan(
         limit.metric, against, limit.bound, most, found, None if needed is None else round(rows * needed / count)
@@ -227,7 +225,7 @@ def _of_slices(limit: Limit, against: Against, rows: int, flips: float, shape: S
         return outlook.of_slices(limit, grown, flips)
 
     smallest = min((size for sizes in columns for size in sizes), default=rows)
-    needed = statistics.rows_needed(1, lambda n: at(n) >= POWER) if flips < 1 - limit.bound else None
+    needed = counted.rows_needed(1, lambda n: at(n) >= POWER) if flips < 1 - limit.bound else None
     return Plan(limit.metric, against, limit.bound, outlook.most_of_slice(limit, smallest), at(rows), needed, limit.by)
 
 
@@ -240,6 +238,6 @@ def _of_grouped_slices(
         return outlook.of_grouped_slices(limit, parts, flips, hundredths / 100)
 
     most = 0 if outlook.of_grouped_slices(limit, parts, 0.0) == 1 else None
-    needed = statistics.rows_needed(1, lambda n: at(n) >= POWER) if flips < 1 - limit.bound else None
+    needed = counted.rows_needed(1, lambda n: at(n) >= POWER) if flips < 1 - limit.bound else None
     more = None if needed is None else round(rows * needed / 100)
     return Plan(limit.metric, against, limit.bound, most, at(100), more, limit.by)

@@ -22,11 +22,11 @@ from compile.config import ModelFile
 from parity import answers, measure, quality
 from parity.limit import Against, Limit, Metric
 from parity.policy import Route
-from parity.resampling import Figure
 from parity.route import routed
 from parity.rows import Rows, of_answers, of_scores
 from parity.selftest.witness import Outputs, answers_of, results_of
 from parity.slices import columns_to_slice, slices
+from parity.statistics.resampling import Figure
 
 Array = NDArray[Any]
 Class = Literal["must catch", "grey zone", "harmless"]

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from compile.config import ModelFile, TargetFile
-from parity import statistics
 from parity.limit import Limit
 from parity.plan import outlook
 from parity.plan.account import lines
@@ -17,6 +16,7 @@ from parity.plan.exact import chance, passes
 from parity.plan.rehearsal import Rehearsals
 from parity.plan.station import Shape, planned
 from parity.policy import Route
+from parity.statistics import counted
 from parity.verdict import Measured, Status, decide
 from tests.conftest import json_of, run_in
 
@@ -38,9 +38,9 @@ TARGET = TargetFile.model_validate(
 def judged(limit: Limit, d: int, gained: int, n: int) -> bool:
     """What the judge would decide of these counts."""
     if limit.metric == "agreement":
-        found = statistics.share(n - d, n, limit.confidence)
+        found = counted.share(n - d, n, limit.confidence)
     else:
-        found = statistics.paired_difference(gained, d - gained, n, limit.confidence)
+        found = counted.paired_difference(gained, d - gained, n, limit.confidence)
     return decide(Measured(found.value, found.low, found.high, n), "at_least", limit.threshold) is Status.PASS
 
 
@@ -98,7 +98,7 @@ def test_slices_of_one_column_pass_together_as_simulation_says() -> None:
     """Two slices of 300 rows and one of 100: every one has to pass. Counts as the judge bounds them."""
     sizes, flips, random = (300, 300, 100), 0.01, np.random.default_rng(1)
     differ = np.stack([random.binomial(size, flips, 20_000) for size in sizes], axis=1)
-    low = {(int(d), n): statistics.share(n - int(d), n, 0.95).low for n in set(sizes) for d in np.unique(differ)}
+    low = {(int(d), n): counted.share(n - int(d), n, 0.95).low for n in set(sizes) for d in np.unique(differ)}
     rate = np.mean([all(low[(int(d), n)] >= 0.95 for d, n in zip(row, sizes, strict=True)) for row in differ])
     assert outlook.of_slices(WORST, [sizes], flips) == pytest.approx(rate, abs=4 * np.sqrt(0.25 / 20_000))
     assert outlook.of_slices(WORST, [sizes, sizes], flips) <= rate + 0.02

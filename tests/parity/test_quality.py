@@ -16,12 +16,12 @@ from compile.config import TaskConfig
 from compile.errors import ConfigError
 from parity import detection, measure, neighbours, quality
 from parity.answers import agree
-from parity.bounds import bounds
 from parity.kinds import codes
 from parity.limit import KINDS, Limit
 from parity.neighbours import gallery_of
-from parity.resampling import Counts, Figure, Sums, Weighted, summed
 from parity.rows import Rows, of_answers, of_scores
+from parity.statistics.bounds import bounds
+from parity.statistics.resampling import Counts, Figure, Sums, Weighted, summed
 from parity.verdict import Measured, Status, decide
 
 N = 400

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest, bootstrap
 from sklearn.metrics import f1_score
 
-from parity import betting, estimate
-from parity.bounds import LEAST_DISCORDANT, bounds, carriers
-from parity.resampling import Sums, Weighted, bca
+from parity.statistics import betting, estimate
+from parity.statistics.bounds import LEAST_DISCORDANT, bounds, carriers
+from parity.statistics.resampling import Sums, Weighted, bca
 
 Array = np.ndarray
 Simulated = Callable[[int], np.random.Generator]

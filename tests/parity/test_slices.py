@@ -89,13 +89,13 @@ def test_a_slice_too_small_to_tell_is_inconclusive(sliced: Case) -> None:
 
 def test_a_truth_at_the_limit_in_every_slice_seldom_fails() -> None:
     """Twenty slices, each agreeing exactly as often as the limit asks: fewer than one judging in twenty may FAIL."""
-    from parity import statistics
+    from parity.statistics import counted
 
     random, n, k = np.random.default_rng(0), 200, 20
     counts = random.binomial(n, 0.9, (2000, k))
     at_once = 1 - 0.05 / k
-    high = {count: statistics.share(int(count), n, at_once).high for count in np.unique(counts)}
-    alone = {count: statistics.share(int(count), n, 0.95).high for count in np.unique(counts)}
+    high = {count: counted.share(int(count), n, at_once).high for count in np.unique(counts)}
+    alone = {count: counted.share(int(count), n, 0.95).high for count in np.unique(counts)}
     failed = np.mean([min(high[c] for c in row) < 0.9 for row in counts])
     assert failed <= 0.055
     assert np.mean([min(alone[c] for c in row) < 0.9 for row in counts]) > 0.3, "uncorrected bounds would cry wolf"

@@ -13,7 +13,7 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import binom, norm
 from statsmodels.stats.proportion import proportion_confint
 
-from parity import statistics
+from parity.statistics import counted
 from parity.verdict import Measured, Status, decide
 
 Z = float(norm.ppf(0.95))
@@ -43,7 +43,7 @@ def test_share_equals_the_two_sided_interval_of_statsmodels_at_twice_the_tail(
 ) -> None:
     count, n = case
     low, high = proportion_confint(count, n, alpha=2 * (1 - confidence), method="beta")
-    found = statistics.share(count, n, confidence)
+    found = counted.share(count, n, confidence)
     assert found.low == pytest.approx(low, abs=1e-9)
     assert found.high == pytest.approx(high, abs=1e-9)
     assert found.value == count / n
@@ -52,8 +52,8 @@ def test_share_equals_the_two_sided_interval_of_statsmodels_at_twice_the_tail(
 @pytest.mark.parametrize("n", [1, 7, 600, 10_000])
 def test_no_disagreement_in_n_proves_what_the_closed_form_says(n: int) -> None:
     """All alike: the exact lower bound is tail^(1/n); 0 in 600 proves at most 0.5 % at 95 %."""
-    assert statistics.share(n, n, 0.95).low == pytest.approx(0.05 ** (1 / n), abs=1e-12)
-    assert statistics.share(n, n, 0.95).high == 1
+    assert counted.share(n, n, 0.95).low == pytest.approx(0.05 ** (1 / n), abs=1e-12)
+    assert counted.share(n, n, 0.95).high == 1
 
 
 def likelihood_score(gained: int, lost: int, n: int, difference: float) -> float:
@@ -81,7 +81,7 @@ def test_tango_score_equals_the_score_under_a_numerically_constrained_likelihood
     gained, lost, n = case
     assume(abs(difference) > 1e-3)
     wanted = likelihood_score(gained, lost, n, difference)
-    assert statistics.tango_score(gained, lost, n, difference) == pytest.approx(wanted, rel=1e-4, abs=1e-4)
+    assert counted.tango_score(gained, lost, n, difference) == pytest.approx(wanted, rel=1e-4, abs=1e-4)
 
 
 @pytest.mark.parametrize(("gained", "lost", "n"), [(3, 9, 100), (12, 2, 50), (0, 5, 600), (40, 55, 2000), (7, 0, 300)])
@@ -90,7 +90,7 @@ def test_tango_bounds_are_where_the_likelihood_score_meets_the_normal_quantile(
     gained: int, lost: int, n: int, confidence: float
 ) -> None:
     z = float(norm.ppf(confidence))
-    found = statistics.paired_difference(gained, lost, n, confidence)
+    found = counted.paired_difference(gained, lost, n, confidence)
     assert likelihood_score(gained, lost, n, found.low) == pytest.approx(z, abs=1e-4)
     assert likelihood_score(gained, lost, n, found.high) == pytest.approx(-z, abs=1e-4)
     assert found.low < found.value < found.high
@@ -99,7 +99,7 @@ def test_tango_bounds_are_where_the_likelihood_score_meets_the_normal_quantile(
 @pytest.mark.parametrize("n", [1, 10, 600, 100_000])
 def test_tango_bounds_without_a_discordant_pair_have_their_closed_form(n: int) -> None:
     """No discordant pair: score^2 = n d / (1 - d), so the bounds are -+ z^2 / (n + z^2)."""
-    found = statistics.paired_difference(0, 0, n, 0.95)
+    found = counted.paired_difference(0, 0, n, 0.95)
     assert found.low == pytest.approx(-(Z**2) / (n + Z**2), abs=1e-9)
     assert found.high == pytest.approx(Z**2 / (n + Z**2), abs=1e-9)
 
@@ -107,9 +107,9 @@ def test_tango_bounds_without_a_discordant_pair_have_their_closed_form(n: int) -
 @pytest.mark.parametrize("n", [5, 200])
 def test_tango_bounds_where_every_pair_is_discordant_one_way_have_their_closed_form(n: int) -> None:
     """All gained: q = (1 - d) / 2, so score^2 = n (1 - d) / (1 + d) and the bound is (n - z^2) / (n + z^2)."""
-    assert statistics.paired_difference(n, 0, n, 0.95).low == pytest.approx((n - Z**2) / (n + Z**2), abs=1e-9)
-    assert statistics.paired_difference(0, n, n, 0.95).low == -1
-    assert statistics.paired_difference(0, n, n, 0.95).high == pytest.approx(-(n - Z**2) / (n + Z**2), abs=1e-9)
+    assert counted.paired_difference(n, 0, n, 0.95).low == pytest.approx((n - Z**2) / (n + Z**2), abs=1e-9)
+    assert counted.paired_difference(0, n, n, 0.95).low == -1
+    assert counted.paired_difference(0, n, n, 0.95).high == pytest.approx(-(n - Z**2) / (n + Z**2), abs=1e-9)
 
 
 @given(discordant())
@@ -117,8 +117,8 @@ def test_tango_bounds_where_every_pair_is_discordant_one_way_have_their_closed_f
 def test_gains_and_losses_exchanged_mirror_the_interval(case: tuple[int, int, int]) -> None:
     gained, lost, n = case
     one, other = (
-        statistics.paired_difference(gained, lost, n, 0.95),
-        statistics.paired_difference(lost, gained, n, 0.95),
+        counted.paired_difference(gained, lost, n, 0.95),
+        counted.paired_difference(lost, gained, n, 0.95),
     )
     assert (one.low, one.high) == pytest.approx((-other.high, -other.low), abs=1e-9)
     assert -1 <= one.low <= one.value + 1e-9
@@ -130,12 +130,12 @@ def test_gains_and_losses_exchanged_mirror_the_interval(case: tuple[int, int, in
 def test_one_more_lost_row_never_raises_the_lower_bound(case: tuple[int, int, int]) -> None:
     gained, lost, n = case
     assume(gained + lost < n)
-    fewer, more = (statistics.paired_difference(gained, k, n, 0.95).low for k in (lost, lost + 1))
+    fewer, more = (counted.paired_difference(gained, k, n, 0.95).low for k in (lost, lost + 1))
     assert more <= fewer + 1e-9
 
 
 def passes(gained: int, lost: int, n: int, margin: float) -> bool:
-    found = statistics.paired_difference(gained, lost, n, 0.95)
+    found = counted.paired_difference(gained, lost, n, 0.95)
     return decide(Measured(found.value, found.low, found.high, n), "at_least", -margin) is Status.PASS
 
 
@@ -213,7 +213,7 @@ def test_median_bounds_cover_the_true_median_as_often_as_promised_and_no_tighter
     n: int, confidence: float
 ) -> None:
     """Exact, for any continuous distribution: P(X_(r) > median) = P(Bin(n, 1/2) < r), by scipy's binomial."""
-    found = statistics.median([float(i) for i in range(n)], confidence)
+    found = counted.median([float(i) for i in range(n)], confidence)
     if found.low == -math.inf:
         assert found.high == math.inf
         assert binom.cdf(0, n, 0.5) > 1 - confidence
@@ -226,28 +226,28 @@ def test_median_bounds_cover_the_true_median_as_often_as_promised_and_no_tighter
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=60))
 def test_the_median_is_numpys_in_any_order(values: list[float]) -> None:
-    found = statistics.median(values, 0.95)
+    found = counted.median(values, 0.95)
     assert found.value == pytest.approx(float(np.median(values)))
     assert found.low <= found.value <= found.high
 
 
 @pytest.mark.parametrize("values", [[], [math.nan], [1.0] * 99 + [math.nan]])
 def test_a_median_of_nothing_or_of_nan_is_nan_throughout(values: list[float]) -> None:
-    found = statistics.median(values, 0.95)
+    found = counted.median(values, 0.95)
     assert all(math.isnan(x) for x in (found.value, found.low, found.high))
 
 
 @given(st.integers(1, 2000), st.integers(1, 200_000))
 def test_rows_needed_decide_and_are_the_fewest_within_half_a_percent(n: int, threshold: int) -> None:
     assume(threshold > n)
-    needed = statistics.rows_needed(n, lambda rows: rows >= threshold)
+    needed = counted.rows_needed(n, lambda rows: rows >= threshold)
     assert needed is not None
     assert threshold <= needed <= threshold + max(1, threshold // 200)
     assert threshold >= 400 or needed == threshold
 
 
 def test_rows_needed_is_none_where_no_number_decides() -> None:
-    assert statistics.rows_needed(100, lambda rows: False) is None
+    assert counted.rows_needed(100, lambda rows: False) is None
 
 
 @given(st.integers(20, 500), st.sampled_from([0.9, 0.95, 0.98]), st.floats(-0.02, 0.02))
@@ -256,11 +256,11 @@ def test_rows_needed_for_a_share_decide_there_and_not_here(n: int, limit: float,
     count = min(n, round(n * (limit + offset)))
 
     def decided(rows: int) -> bool:
-        found = statistics.share(round(count / n * rows), rows, 0.95)
+        found = counted.share(round(count / n * rows), rows, 0.95)
         return found.low >= limit or found.high < limit
 
     assume(not decided(n))
-    needed = statistics.rows_needed(n, decided)
+    needed = counted.rows_needed(n, decided)
     if needed is None:
         assert abs(count / n - limit) < 1e-3
     else:
@@ -272,12 +272,12 @@ def test_rows_needed_for_a_share_decide_there_and_not_here(n: int, limit: float,
 def test_rows_needed_without_any_disagreement_are_the_closed_form(limit: float, wanted: int) -> None:
     """All alike: the first n with tail^(1/n) >= limit is ceil(ln 0.05 / ln limit)."""
     assert wanted == math.ceil(math.log(0.05) / math.log(limit))
-    assert statistics.rows_needed(10, lambda rows: statistics.share(rows, rows, 0.95).low >= limit) == wanted
+    assert counted.rows_needed(10, lambda rows: counted.share(rows, rows, 0.95).low >= limit) == wanted
 
 
 def test_rows_needed_grow_as_the_rate_nears_the_limit() -> None:
     def needed(rate: float) -> int:
-        found = statistics.rows_needed(100, lambda rows: statistics.share(round(rate * rows), rows, 0.95).low >= 0.98)
+        found = counted.rows_needed(100, lambda rows: counted.share(round(rate * rows), rows, 0.95).low >= 0.98)
         assert found is not None
         return found
 
@@ -315,13 +315,13 @@ def test_ratio_score_equals_the_score_under_a_numerically_constrained_likelihood
 ) -> None:
     assume(abs(ratio - 1) > 1e-3)
     wanted = likelihood_ratio_score(both, gained, lost, ratio)
-    assert statistics.ratio_score(both, gained, lost, ratio) == pytest.approx(wanted, rel=1e-4, abs=1e-4)
+    assert counted.ratio_score(both, gained, lost, ratio) == pytest.approx(wanted, rel=1e-4, abs=1e-4)
 
 
 @pytest.mark.parametrize("both", [1, 30, 4000])
 def test_ratio_bounds_without_a_discordant_pair_have_their_closed_form(both: int) -> None:
     """Both right everywhere: score^2 = both (1 - r) / r, so the lower bound is both / (both + z^2)."""
-    found = statistics.paired_ratio(both, 0, 0, 0.95)
+    found = counted.paired_ratio(both, 0, 0, 0.95)
     assert found.low == pytest.approx(both / (both + Z**2), abs=1e-9)
     assert found.high == pytest.approx((both + Z**2) / both, rel=1e-9)
 
@@ -329,7 +329,7 @@ def test_ratio_bounds_without_a_discordant_pair_have_their_closed_form(both: int
 @given(st.integers(1, 2000), st.integers(0, 60), st.integers(0, 60))
 @settings(max_examples=200, deadline=None)
 def test_sides_exchanged_give_the_ratio_upside_down(both: int, gained: int, lost: int) -> None:
-    one, other = statistics.paired_ratio(both, gained, lost, 0.95), statistics.paired_ratio(both, lost, gained, 0.95)
+    one, other = counted.paired_ratio(both, gained, lost, 0.95), counted.paired_ratio(both, lost, gained, 0.95)
     assert one.low <= one.value <= one.high
     assert (one.low, one.high) == pytest.approx((1 / other.high, 1 / other.low), rel=1e-6)
 
@@ -355,11 +355,11 @@ def test_relative_non_inferiority_errs_in_at_most_five_and_a_half_per_cent(
             weights = p_losses * binom.pmf(both, len(both) - 1, shares[0] / (1 - gained - lost))
             total += weights.sum()
             kept = [b for b in both if weights[b] > 1e-12]
-            error += sum(weights[b] for b in kept if statistics.ratio_score(int(b), wins, losses, ratio) >= Z)
+            error += sum(weights[b] for b in kept if counted.ratio_score(int(b), wins, losses, ratio) >= Z)
     assert total == pytest.approx(1, abs=1e-3)
     assert error <= 0.055
 
 
 def test_a_reference_that_is_never_right_has_no_ratio() -> None:
-    found = statistics.paired_ratio(0, 5, 0, 0.95)
+    found = counted.paired_ratio(0, 5, 0, 0.95)
     assert decide(Measured(found.value, found.low, found.high, 5), "at_least", 0.99) is Status.FAIL

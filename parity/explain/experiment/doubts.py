@@ -15,11 +15,11 @@ import numpy as np
 from compile import percent
 from compile.config import ModelFile, TaskConfig
 from compile.errors import ToolchainError
-from parity import statistics
 from parity.answers import Array, Flags, correct
 from parity.explain.experiment.case import Case
 from parity.explain.mistake import preprocessing
 from parity.observed import Observed, answers_in
+from parity.statistics import counted
 
 CHANCE = 1e-3
 """How often, at most, a sound suite may be doubted."""
@@ -59,7 +59,7 @@ def _holds(before: Flags, after: Flags, tries: int) -> bool:
     gained, lost, n = int((after & ~before).sum()), int((before & ~after).sum()), len(before)
     if n == 0 or (~after).sum() * 2 >= (~before).sum():
         return False
-    return statistics.paired_difference(gained, lost, n, 1 - CHANCE / tries).low > 0
+    return counted.paired_difference(gained, lost, n, 1 - CHANCE / tries).low > 0
 
 
 Tried = tuple[str, str, Flags, Flags]

@@ -18,14 +18,14 @@ from typing import Literal
 import numpy as np
 
 from compile.config import ModelFile
-from parity import estimate
 from parity.answers import Flags, agree
-from parity.estimate import Codes
 from parity.explain.graph.tensors import noise_over_signal
 from parity.laws import broken_laws
 from parity.observed import Observed
 from parity.policy import Policy
-from parity.statistics import Interval
+from parity.statistics import estimate
+from parity.statistics.counted import Interval
+from parity.statistics.estimate import Codes
 
 RungName = Literal[
     "source",

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from parity import betting, statistics
 from parity.kinds import Codes
-from parity.resampling import Array, Figure, Resampled, of_resamples, resampled
-from parity.statistics import Interval
+from parity.statistics import betting, counted
+from parity.statistics.counted import Interval
+from parity.statistics.resampling import Array, Figure, Resampled, of_resamples, resampled
 
 LEAST_DISCORDANT = 20
 LEAST_GROUPS = 20
@@ -71,7 +71,7 @@ def _at_worst(
     """As many rows may differ as were seen, or up to the exact bound; each of the unseen costs the worst."""
     count, rows = int(differs.sum()), len(differs)
     if groups is None:
-        found = statistics.share(count, rows, confidence)
+        found = counted.share(count, rows, confidence)
     else:
         sizes = np.bincount(groups).astype(np.float64)
         found = betting.share(np.bincount(groups, differs).astype(np.float64), sizes, confidence)

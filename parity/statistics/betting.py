@@ -17,7 +17,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.statistics import Interval
+from parity.statistics.counted import Interval
 
 Array = NDArray[np.float64]
 STAKES = ((1.0, 0.9), (0.5, 0.04), (0.25, 0.03), (0.1, 0.02), (0.02, 0.01))

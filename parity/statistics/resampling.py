@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from parity.kinds import FEW_KINDS, Codes, kinds_of
-from parity.statistics import Interval
+from parity.statistics.counted import Interval
 
 Array = NDArray[np.float64]
 RESAMPLES = 4_000

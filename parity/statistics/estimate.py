@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity import betting, statistics
-from parity.bounds import LEAST_GROUPS, Bounded, bounds
-from parity.resampling import Figure
-from parity.statistics import Interval
+from parity.statistics import betting, counted
+from parity.statistics.bounds import LEAST_GROUPS, Bounded, bounds
+from parity.statistics.counted import Interval
+from parity.statistics.resampling import Figure
 from parity.verdict import Measured, Sense, Status, decide
 
 Flags = NDArray[np.bool_]
@@ -31,7 +31,7 @@ def share(flags: Flags, groups: Codes | None, confidence: float) -> Estimate:
     n, count = len(flags), int(flags.sum())
     if groups is None:
         return lambda rows: Bounded(
-            statistics.share(round(count * rows / n), rows, confidence), rows, "exact, Clopper-Pearson"
+            counted.share(round(count * rows / n), rows, confidence), rows, "exact, Clopper-Pearson"
         )
     held, sizes = _counts(groups, flags), _counts(groups, np.ones(n))
 
@@ -47,7 +47,7 @@ def difference(reference: Flags, candidate: Flags, groups: Codes | None, confide
     if groups is None:
         more, less = int(gained.sum()), int(lost.sum())
         return lambda rows: Bounded(
-            statistics.paired_difference(round(more * rows / n), round(less * rows / n), rows, confidence),
+            counted.paired_difference(round(more * rows / n), round(less * rows / n), rows, confidence),
             rows,
             "score, Tango",
         )
@@ -67,7 +67,7 @@ def ratio(reference: Flags, candidate: Flags, groups: Codes | None, confidence: 
 
         def scored(rows: int) -> Bounded:
             held, won, lost = (round(k * rows / n) for k in (both, more, less))
-            return Bounded(statistics.paired_ratio(held, won, lost, confidence), rows, "score, Nam and Blackwelder")
+            return Bounded(counted.paired_ratio(held, won, lost, confidence), rows, "score, Nam and Blackwelder")
 
         return scored
     ours, theirs, sizes = (_counts(groups, part) for part in (candidate, reference, np.ones(n)))
@@ -144,5 +144,5 @@ def measured(estimate: Estimate, n: int, groups: Codes | None, sense: Sense, lim
     here = at(n)
     if decide(here, sense, limit) is not Status.INCONCLUSIVE or not math.isfinite(here.low + here.high):
         return here
-    needed = statistics.rows_needed(n, lambda rows: decide(at(rows), sense, limit) is not Status.INCONCLUSIVE)
+    needed = counted.rows_needed(n, lambda rows: decide(at(rows), sense, limit) is not Status.INCONCLUSIVE)
     return Measured(here.value, here.low, here.high, n, needed, count, here.method, **more)
