@@ -16,7 +16,7 @@ from parity.policy import Policy, Route
 from parity.route import restoring_confidence, routed, summary
 from parity.rows import Rows
 from parity.verdict import Finding, Status
-from tests.parity.test_judge import BATCH, LIMITS, MODEL, ROWS, Case, batches
+from tests.parity.judged import BATCH, LIMITS, MODEL, ROWS, Case, batches
 
 SPEED = next(limit for limit in LIMITS if limit["metric"] == "latency_ratio")
 WHY = "a limit for a test"

@@ -23,7 +23,7 @@ from parity.selftest.tally import summary
 from parity.selftest.trial import Bench
 from parity.selftest.witness import Witness, draw, joined_columns, kinds_of, suite_units
 from tests.conftest import json_of, run_in
-from tests.parity.test_judge import MODEL
+from tests.parity.judged import MODEL
 
 CONFIG = ModelFile.model_validate(MODEL)
 AGREEMENT = Limit(metric="agreement", at_least=0.98, why="a limit for a test")

@@ -13,7 +13,7 @@ from parity.limit import Limit
 from parity.rows import Rows
 from parity.slices import columns_to_slice, cut_columns, slices
 from parity.verdict import Finding, Status
-from tests.parity.test_judge import LIMITS, MODEL, ROWS, Case, batches
+from tests.parity.judged import LIMITS, MODEL, ROWS, Case, batches
 
 SPEED = next(limit for limit in LIMITS if limit["metric"] == "latency_ratio")
 WORST = {"metric": "worst_slice", "at_least": 0.9, "why": "no kind of request may be hit much harder than others"}

@@ -14,7 +14,7 @@ from parity.dossier.document import Dossier, parse
 from registry import dossier as dossiers
 from registry.location import Location
 from tests.conftest import json_of, run_in
-from tests.parity.test_dossier_project import TESTED, lay
+from tests.parity.aside import TESTED, lay
 
 EDGE = "edge-x86-openvino-fp32"
 
