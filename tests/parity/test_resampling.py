@@ -235,7 +235,7 @@ def bad_groups(
 def test_right_answers_of_few_groups_seldom_pass_at_the_margin_and_resampled_they_would(
     simulated: Simulated, count: int
 ) -> None:
-    """One group in fifty is bad. Where none was drawn, BCa knows of none: it passes over 10 of 100 suites."""
+    """One group in fifty is bad. Where none was drawn, BCa knows of none: it passes 13 of 100 suites of 100 groups, where 6 are the most."""
     rng, runs, margin = simulated(11), 300, 0.02 * 0.9 + 0.98 * 0.05
     passed = resampled = 0
     for _ in range(runs):
@@ -246,7 +246,7 @@ def test_right_answers_of_few_groups_seldom_pass_at_the_margin_and_resampled_the
         spread = bca(Sums(np.arange(count), sums, lambda s: s[..., 0] / s[..., 1]), count, None, 0.95, 1000)
         resampled += spread.low >= -margin
     assert binomtest(passed, runs, 0.06, "greater").pvalue > 0.01
-    assert resampled / runs > 0.1
+    assert resampled / runs > 0.06
 
 
 @pytest.mark.parametrize(("count", "bad", "unequal"), [(30, 0.02, False), (100, 0.02, False), (220, 0.02, True)])
@@ -262,7 +262,7 @@ def test_a_figure_of_groups_seldom_passes_at_the_margin_and_resampled_it_would(
         passed += bounds(figure, np.ones(len(worse), bool), 1.0, groups, 0.95).interval.low >= -margin
         resampled += bca(figure, len(worse), groups, 0.95, 1000).low >= -margin
     assert binomtest(passed, runs, 0.06, "greater").pvalue > 0.01
-    assert resampled / runs > 0.1
+    assert resampled / runs > 0.06
 
 
 def test_enough_equal_groups_that_differ_throughout_are_resampled_and_hold(simulated: Simulated) -> None:
