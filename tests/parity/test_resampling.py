@@ -235,7 +235,7 @@ def bad_groups(
 def test_right_answers_of_few_groups_seldom_pass_at_the_margin_and_resampled_they_would(
     simulated: Simulated, count: int
 ) -> None:
-    """One group in fifty is bad. Where none was drawn, BCa knows of none: it passes 13 of 100 suites of 100 groups, where 6 are the most."""
+    """One group in fifty is bad. Where none was drawn, BCa knows of none: it passes 13 of 100 suites of 100."""
     rng, runs, margin = simulated(11), 300, 0.02 * 0.9 + 0.98 * 0.05
     passed = resampled = 0
     for _ in range(runs):
