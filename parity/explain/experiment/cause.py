@@ -19,7 +19,7 @@ from parity.explain.experiment.quantized import quantizers
 from parity.explain.experiment.rebuilt import rebuilt
 from parity.explain.experiment.stranger import another_network, integers_are_the_sources
 from parity.explain.experiment.structure import Change
-from parity.explain.experiment.trials import EXACT, PIN, trials_of
+from parity.explain.experiment.trials import EXACT, PIN, enough_of, trials_of
 from parity.explain.mistake import inside, postprocessing
 from parity.explain.mistake.hypotheses import EMULATED, REPRODUCED, Bench, Trial, distance, tried
 
@@ -94,9 +94,12 @@ def find(
     if (mistaken := _mistaken(case, rung, bench, trials, changed)) is not None:
         return mistaken
     written = by_structure(case, rung, changed, trials)
-    if not written.explained and (within := inside.suspicions(bench)) and within[0].holds:
+    if written.explained:
+        return _and_beneath(case, rung, written, changed)
+    within = inside.suspicions(bench, max(REPRODUCED, enough_of(case, bench)))
+    if within and within[0].holds:
         return _and_more(case, rung, bench, within[0], [*within, *trials])
-    return _and_beneath(case, rung, written, changed)
+    return written
 
 
 def _permuted(case: Case, rung: Rung, cause: Cause) -> Cause | None:

@@ -11,6 +11,7 @@ from compile.errors import ToolchainError
 from parity.explain.experiment.case import Case
 from parity.explain.experiment.exchange import MOST_LEFT
 from parity.explain.graph.gaps import ENOUGH_TO_TELL, gaps, like, paired
+from parity.explain.graph.integers import has_integer_layers
 from parity.explain.graph.weights import Key, Weight, weights_of
 
 Weights = dict[Key, Weight]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from compile.coverage import INTEGER_LAYERS
+from parity.explain.graph.integers import HIDING
 from parity.explain.graph.points import QUANTIZING, SILENT, keyed, named_modules, readers
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def _by_module(model: onnx.ModelProto) -> Mapping[str, Counter[str]]:
 def _kind(gained: Counter[str], candidate: onnx.ModelProto) -> Found:
     if set(gained) <= {"Cast"} and _narrows(candidate.graph.node):
         return "runtime precision"
-    integer = QUANTIZING | {"DynamicQuantizeLinear"} | set(INTEGER_LAYERS)
+    integer = QUANTIZING | HIDING | {"DynamicQuantizeLinear"} | set(INTEGER_LAYERS)
     return "quantization" if any(kind in integer or kind.startswith("QLinear") for kind in gained) else "fusion"
 
 

@@ -39,12 +39,13 @@ def trials_of(case: Case, bench: Bench, rungs: Sequence[Rung]) -> list[Trial]:
     trials = tried(bench, [*preprocessing.suspicions(bench), *behind, *_narrower(case), *_as_rungs(case, rungs)])
     if max((trial.score for trial in trials), default=0.0) < EXACT:
         smooth = opened(case.exact, output_names(case.config.signature))
-        trials += tried(bench, list(preprocessing.fitted_scale(bench, smooth, _enough(case, bench))))
+        trials += tried(bench, list(preprocessing.fitted_scale(bench, smooth, enough_of(case, bench))))
     return sorted(trials, key=lambda trial: -trial.score)
 
 
-def _enough(case: Case, bench: Bench) -> float:
-    """The share of the error that a fitted mistake must explain: what is left may be rounding, the sound graph's and another.
+def enough_of(case: Case, bench: Bench) -> float:
+    """The share of the error that a mistake must explain which has near neighbours, or was fitted: what is left may be
+    rounding, the sound graph's and another.
 
     Of a graph of integers the last digit of a factor decides how everything behind it is rounded.
     """
