@@ -19,8 +19,10 @@ Weights = dict[Key, Weight]
 
 def integers_are_the_sources(case: Case) -> bool:
     """Whether each tensor that the candidate stores in integers decodes to the source's, or to the fresh graph's, within
-    half of its own step. True where it stores none that can be read."""
+    half of its own step. True where it stores none; False where operators hide some."""
     assert case.found is not None
+    if has_integer_layers(case.found):
+        return False
     try:
         theirs = {key: weight for key, weight in weights_of(case.found).items() if weight.is_integer}
         return not theirs or any(_have(weights_of(sound), theirs) for sound in (case.exact, case.fresh))

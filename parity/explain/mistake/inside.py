@@ -14,13 +14,11 @@ from functools import partial
 
 from parity.explain.graph.points import named_modules
 from parity.explain.graph.simulate import Batch, answered, opened, output_names
-from parity.explain.mistake.hypotheses import FITTED, Bench, Hypothesis, Trial, tried
+from parity.explain.mistake.hypotheses import FITTED, Bench, Hypothesis, Trial, screened
 from parity.explain.mistake.otherwise import Otherwise, ways
 from parity.explain.mistake.written import written_out
 
-SCREENED_ROWS = 32
 NUMBER = re.compile(r"\d+")
-PICKED = 0.5
 MOST_TOLD_APART = 24
 """Where more modules have such an operator, all of them are tried at once only."""
 
@@ -32,9 +30,7 @@ def suspicions(bench: Bench, enough: float = FITTED) -> list[Trial]:
     """
     if bench.graph is None:
         return []
-    few = bench.few(SCREENED_ROWS)
-    picked = {one.name for one in tried(few, list(_all(few))) if one.score >= PICKED}
-    return tried(bench, [replace(one, enough=enough) for one in _all(bench) if one.name in picked])
+    return screened(bench, lambda some: (replace(one, enough=enough) for one in _all(some)))
 
 
 def _all(bench: Bench) -> Iterator[Hypothesis]:
