@@ -149,11 +149,15 @@ def sample(
 
 
 def _worst_start(rows: Sequence[int], flips: Sequence[int]) -> int:
-    """Where the batches begin that hold `SAMPLE_ROWS` rows with the most flips; the first such place."""
+    """Where the batches begin that hold `SAMPLE_ROWS` rows with the most flips; the first, if they have half as many.
+
+    At the first row of all every group begins; elsewhere the past of one is not known.
+    """
     ends = np.cumsum([0, *rows])
     counts = np.cumsum([0, *flips])
     starts = [i for i in range(len(rows)) if ends[-1] - ends[i] >= min(SAMPLE_ROWS, ends[-1])]
-    return max(starts, key=lambda i: counts[np.searchsorted(ends, min(ends[i] + SAMPLE_ROWS, ends[-1]))] - counts[i])
+    held = [counts[np.searchsorted(ends, min(ends[i] + SAMPLE_ROWS, ends[-1]))] - counts[i] for i in starts]
+    return 0 if 2 * held[0] >= max(held) else int(np.argmax(held))
 
 
 def unprocessed(project: Project, config: ModelFile, names: Sequence[str]) -> list[Batch] | None:

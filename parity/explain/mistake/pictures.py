@@ -40,6 +40,10 @@ def changes(shape: Sequence[int], axes: Sequence[int], *, floats: bool) -> Itera
         else:
             for way in (1, -1):
                 yield f"moved by {way} along axis {axis}", "where the suite has it", partial(_moved, axis, way)
+    square = sides(shape)
+    if square is not None and shape[square[0]] == shape[square[1]]:
+        for turns, said in enumerate(("to the left", "upside down", "to the right"), 1):
+            yield f"turned {said}", "upright", partial(np.rot90, k=turns, axes=square)
 
 
 def sides(shape: Sequence[int]) -> tuple[int, int] | None:

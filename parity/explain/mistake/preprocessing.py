@@ -33,6 +33,7 @@ OFFSETS = (0.0, 0.4, -0.4, 0.8, -0.8)
 def suspicions(bench: Bench) -> Iterator[Hypothesis]:
     """Every mistake with the inputs that this signature allows; none that needs fitting, or looks back in time."""
     yield from prepared_otherwise(bench)
+    yield from _smaller(bench)
     yield from _ignored(bench)
     yield from _rounded(bench)
     yield from _swapped(bench)
@@ -43,11 +44,15 @@ def prepared_otherwise(bench: Bench) -> Iterator[Hypothesis]:
     for tensor in bench.signature.data_inputs:
         for said, remedy, change in _changes(bench, tensor):
             yield _seen(bench, tensor, said, remedy, change)
+    yield from _skipped(bench)
+
+
+def _smaller(bench: Bench) -> Iterator[Hypothesis]:
+    for tensor in bench.signature.data_inputs:
         shape = bench.batches[0][tensor.name].shape
         if len(shape) == 4 and tensor.batch_axis == 0:
             for said, remedy, change in pictures.smaller_once(shape):
                 yield _seen(bench, tensor, said, remedy, change, FITTED)
-    yield from _skipped(bench)
 
 
 def _ignored(bench: Bench) -> Iterator[Hypothesis]:
