@@ -16,19 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from compile.config import ModelFile, TargetFile, load_model, load_target
+from compile.config import ModelFile, load_model, load_target
 from compile.dataset import columns_of
 from compile.project import GRAPH_FILE, Project
 from parity.explain.experiment import cause as causes
 from parity.explain.experiment import doubts
-from parity.explain.experiment.case import Case, Recipe, sample, unprocessed
+from parity.explain.experiment.case import Case, Recipe
 from parity.explain.experiment.cause import Cause
+from parity.explain.experiment.gathered import gathered
 from parity.explain.experiment.inner import by_constants, changes_that_tell, layers_of_break, with_ir
 from parity.explain.experiment.ladder import (
     ANSWERS,
     ORDER,
     Rung,
-    Scale,
     Standing,
     alike,
     climb,
@@ -37,17 +37,13 @@ from parity.explain.experiment.ladder import (
     scale_of,
 )
 from parity.explain.experiment.rungs import Places, kept, ladder, linked
-from parity.explain.graph.branches import straightened
-from parity.explain.graph.folding import folded_alike
-from parity.explain.graph.integers import floated
-from parity.explain.graph.simulate import with_stream
 from parity.explain.graph.tensors import Diverging, decibel
 from parity.kinds import codes
 from parity.observed import Observed
 from parity.policy import load_policy
 
 if TYPE_CHECKING:
-    import onnx
+    pass
 
 SHOWN_FLIPS = 20
 
@@ -84,7 +80,7 @@ def diagnose(
     groups = codes(columns["group"][columns["row"]]) if "group" in columns else None
     scale = scale_of(at.source, load_policy(project, config.policy))
     standings = climb(climbed, config, scale, groups)
-    case = _case(project, config, load_target(project, target), at, standings, (exact, fresh), scale)
+    case = gathered(project, config, load_target(project, target), at, standings, (exact, fresh), scale)
     case = replace(case, recipe=recipe)
     found = _unanswered(climbed) or _diagnosis(config, at, case, standings, effective)
     document = {
@@ -164,35 +160,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _case(
-    project: Project,
-    config: ModelFile,
-    target: TargetFile,
-    at: Places,
-    standings: Sequence[Standing],
-    graphs: tuple[onnx.ModelProto, onnx.ModelProto],
-    scale: Scale,
-) -> Case:
-    import onnx
-
-    last = standings[-1]
-    source = Observed(at.source, config)
-    same = None if last.laws else alike(source, Observed(outputs_of(last).parent, config), config)
-    batches = sorted((at.suite / "batches").glob("*.npz"))
-    name = config.signature.answers[0].name
-    axis = config.signature.answers[0].batch_axis or 0
-    rows = [batch[name].shape[axis] for batch in source.batches()]
-    files = sample(batches, rows, same, stateful=bool(config.signature.state))
-    own = None if at.found is None else next(iter(sorted(at.found.glob("*.onnx"))), None)
-    far = any(s.rung.name == "artifact as found" and s.rung.after != "compiled artifact" for s in standings)
-    raw = unprocessed(project, config, [path.name for path in files])
-    sampled = [with_stream(path) for path in files]
-    all_graphs = graphs if own is None else (*graphs, onnx.load(own))
-    flat = [straightened(graph, sampled, config.signature) for graph in all_graphs]
-    exact, fresh, *theirs = folded_alike(flat)
-    return Case(config, target, exact, fresh, floated(theirs[0]) if theirs else None, files, raw, scale, far)
 
 
 def _rung(rung: Rung, standings: Mapping[str, Standing]) -> dict[str, Any]:

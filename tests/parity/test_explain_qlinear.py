@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import QuantFormat, QuantType, quantize_dynamic, quantize_static
 
 from parity.explain.graph.integers import floated, has_integer_layers
@@ -135,3 +135,72 @@ def test_a_file_that_the_runtime_saved_optimized_is_read_too(tmp_path: Path) -> 
     assert not has_integer_layers(twin)
     np.testing.assert_allclose(opened(twin, ["y"])(FEEDS)["y"], opened(theirs, ["y"])(FEEDS)["y"], rtol=1e-5, atol=1e-5)
     assert found_for(tmp_path, theirs, model(nodes, stored)).kind == "quantization"
+
+
+def attentive(seed: int = 0, *, attend: bool = True) -> onnx.ModelProto:
+    """ONNX Runtime's own attention beside a softmax joined to what it reads: operators with integer forms of their own."""
+    rng = np.random.default_rng(seed)
+    shapes = {"w": (6, 32), "qkv": (8, 24), "bias": (24,), "m": (64, 12), "n": (32, 12), "v": (12, 5)}
+    stored = {name: (rng.standard_normal(shape) / 2).astype(np.float32) for name, shape in shapes.items()}
+    attention = {"domain": "com.microsoft", "num_heads": 2}
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"], "enter"),
+        helper.make_node("Reshape", ["a", "steps"], ["s"], "lay"),
+        helper.make_node("Attention", ["s", "qkv", "bias"], ["t"], "attend", **attention)
+        if attend
+        else helper.make_node("Tanh", ["s"], ["t"], "bend"),
+        helper.make_node("Softmax", ["s"], ["p"], "soft", axis=-1),
+        helper.make_node("Concat", ["p", "s"], ["j"], "join", axis=2),
+        helper.make_node("Reshape", ["j", "row"], ["f"], "flat"),
+        helper.make_node("MatMul", ["f", "m"], ["h"], "product"),
+        helper.make_node("Reshape", ["t", "short"], ["g"], "flatten"),
+        helper.make_node("MatMul", ["g", "n"], ["i"], "other"),
+        helper.make_node("Add", ["h", "i"], ["k"], "sum"),
+        helper.make_node("MatMul", ["k", "v"], ["y"], "head"),
+    ]
+    sizes = {"steps": [-1, 4, 8], "row": [-1, 64], "short": [-1, 32]}
+    made = model(nodes, stored | {name: np.array(size, np.int64) for name, size in sizes.items()})
+    made.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    return made
+
+
+def dynamically(folder: Path, of: onnx.ModelProto) -> onnx.ModelProto:
+    onnx.save(of, folder / "float.onnx")
+    kind = {"DefaultTensorType": TensorProto.FLOAT}  # shapes behind ONNX Runtime's own operators are not inferred
+    quantize_dynamic(folder / "float.onnx", folder / "int8.onnx", extra_options=kind)
+    return onnx.load(folder / "int8.onnx")
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_softmax_and_concat_of_integers_answer_as_they_did(tmp_path: Path, how: dict[str, object]) -> None:
+    theirs = quantized(tmp_path, attentive(attend=False), **how)  # the tool stumbles over what it cannot infer
+    assert {"QLinearSoftmax", "QLinearConcat"} <= {node.op_type for node in theirs.graph.node}
+    twin = floated(theirs)
+    assert not [node.op_type for node in twin.graph.node if node.op_type.startswith("QLinear")]
+    found = [opened(graph, ["y"])(FEEDS)["y"] for graph in (twin, theirs)]
+    np.testing.assert_allclose(*found, atol=np.abs(found[1]).max() / 50)  # a step of 1/256 here or there
+
+
+def test_attention_on_integers_is_read_and_anothers_weights_are_not_called_rounding(tmp_path: Path) -> None:
+    kinds = []
+    for seed in (0, 1):
+        (tmp_path / str(seed)).mkdir()
+        theirs = dynamically(tmp_path / str(seed), attentive(seed))
+        assert "QAttention" in {node.op_type for node in theirs.graph.node}
+        twin = floated(theirs)
+        assert "QAttention" not in {node.op_type for node in twin.graph.node}
+        found = [opened(graph, ["y"])(FEEDS)["y"] for graph in (twin, theirs)]
+        np.testing.assert_allclose(*found, rtol=1e-3, atol=1e-3)
+        kinds.append(found_for(tmp_path / str(seed), theirs, attentive()).kind)
+    assert kinds == ["quantization", "stale or wrong weights"]
+
+
+def test_one_attentions_scale_doubled_is_named(tmp_path: Path) -> None:
+    theirs = dynamically(tmp_path, attentive())
+    node = next(one for one in theirs.graph.node if one.op_type == "QAttention")
+    scale = next(one for one in theirs.graph.initializer if one.name == node.input[4])
+    scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale) * np.float32(2), scale.name))
+    cause = found_for(tmp_path, theirs, attentive())
+    assert cause.kind == "stale or wrong weights"
+    assert "2 times the source's" in cause.sentence
+    assert "attend" in cause.sentence

@@ -23,7 +23,7 @@ from compile.worker import rows_in
 from parity.answers import Flags
 from parity.explain.experiment.ladder import RungName, Scale
 from parity.explain.graph.simulate import Batch, answered, opened, output_names, walked, with_stream
-from parity.explain.mistake.hypotheses import Bench
+from parity.explain.mistake.hypotheses import Array, Bench
 
 if TYPE_CHECKING:
     import onnx
@@ -53,6 +53,8 @@ class Case:
     foreign: bool = False
     """Nearer to the float graph than to what the line gives this target: made by other tools."""
     recipe: Recipe = "unknown"
+    groups: Sequence[Array] | None = None
+    """For each file, the group that each of its rows belongs to; None where the suite tells none."""
 
     @property
     def batches(self) -> list[Batch]:
@@ -78,7 +80,9 @@ class Case:
         """Hypotheses are tried with the graph `sound` against the answers `found`."""
         signature, batches = self.config.signature, self.batches
         infer = opened(sound, output_names(signature))
-        return Bench(signature, infer, batches, answered(infer, batches, signature), found, self.raw, sound)
+        return Bench(
+            signature, infer, batches, answered(infer, batches, signature), found, self.raw, sound, self.groups
+        )
 
     def between(self, sound: Sequence[Batch], found: Sequence[Batch]) -> Bench:
         """Two sides' answers beside each other, with nothing to run."""
@@ -119,21 +123,41 @@ def _few_at_a_time(feeds: Batch, signature: Signature) -> Iterator[Batch]:
         yield {n: v if axes[n] is None else np.take(v, rows, axis=axes[n]) for n, v in feeds.items()}
 
 
-def sample(files: Sequence[Path], rows: Sequence[int], same: Flags | None, *, stateful: bool) -> list[Path]:
-    """The batches to look at closely; `rows`: how many each holds, `same`: which of all rows did not flip."""
+def sample(
+    files: Sequence[Path], rows: Sequence[int], same: Flags | None, *, stateful: bool, grouped: bool = False
+) -> list[Path]:
+    """The batches to look at closely; `rows`: how many each holds, `same`: which of all rows did not flip.
+
+    `grouped`: rows follow one another in time, so that the batches are neighbours.
+    """
+    flips = [0] * len(files)
+    if same is not None and len(same) == sum(rows):
+        edges = np.cumsum([0, *rows])
+        flips = [int((~same[edges[i] : edges[i + 1]]).sum()) for i in range(len(files))]
     order = list(range(len(files)))
-    if not stateful:
+    if grouped and not stateful:
+        order = order[_worst_start(rows, flips) :]
+    elif not stateful:
         order = [int(i) for i in np.random.default_rng(SEED).permutation(len(files))]
-        if same is not None and len(same) == sum(rows):
-            edges = np.cumsum([0, *rows])
-            flips = [int((~same[edges[i] : edges[i + 1]]).sum()) for i in range(len(files))]
-            order.sort(key=lambda i: -flips[i])
+        order.sort(key=lambda i: -flips[i])
     chosen: list[int] = []
     for i in order:
         if sum(rows[j] for j in chosen) >= SAMPLE_ROWS:
             break
         chosen.append(i)
     return [files[i] for i in sorted(chosen)]
+
+
+def _worst_start(rows: Sequence[int], flips: Sequence[int]) -> int:
+    """Where the batches begin that hold `SAMPLE_ROWS` rows with the most flips; the first, if they have half as many.
+
+    At the first row of all every group begins; elsewhere the past of one is not known.
+    """
+    ends = np.cumsum([0, *rows])
+    counts = np.cumsum([0, *flips])
+    starts = [i for i in range(len(rows)) if ends[-1] - ends[i] >= min(SAMPLE_ROWS, ends[-1])]
+    held = [counts[np.searchsorted(ends, min(ends[i] + SAMPLE_ROWS, ends[-1]))] - counts[i] for i in starts]
+    return 0 if 2 * held[0] >= max(held) else int(np.argmax(held))
 
 
 def unprocessed(project: Project, config: ModelFile, names: Sequence[str]) -> list[Batch] | None:

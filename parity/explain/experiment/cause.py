@@ -19,7 +19,7 @@ from parity.explain.experiment.quantized import quantizers
 from parity.explain.experiment.rebuilt import rebuilt
 from parity.explain.experiment.stranger import another_network, integers_are_the_sources
 from parity.explain.experiment.structure import Change
-from parity.explain.experiment.trials import EXACT, PIN, trials_of
+from parity.explain.experiment.trials import EXACT, PIN, enough_of, trials_of
 from parity.explain.mistake import inside, postprocessing
 from parity.explain.mistake.hypotheses import EMULATED, REPRODUCED, Bench, Trial, distance, tried
 
@@ -39,6 +39,8 @@ Kind = Literal[
 NARROW = frozenset({"bf16", "f16", "bfloat16", "float16", "fp16", "half"})
 
 LISTED = 2
+NEARER = 0.5
+"""What an operator inside must leave of what a likeness around the model leaves, to be told in its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,8 @@ class Cause:
     """The candidate's graph without this defect, where it could be undone."""
     second: Cause | None = None
     """What remains when this one is undone."""
+    share: float = 1.0
+    """How much of the error it reproduces, where that is all that shows it."""
 
     @property
     def explained(self) -> bool:
@@ -91,12 +95,30 @@ def find(
     assert rung.outputs is not None
     bench = case.bench(case.sound_before(rung.name), case.answers_in(rung.outputs))
     trials = trials_of(case, bench, [standing.rung for standing in standings])
-    if (mistaken := _mistaken(case, rung, bench, trials, changed)) is not None:
+    return _searched(case, rung, bench, trials, changed if own else ())
+
+
+def _searched(case: Case, rung: Rung, bench: Bench, trials: Sequence[Trial], changed: Sequence[Change]) -> Cause:
+    """Mistakes around the model, operators, mistakes inside it. `changed`: of the candidate's own graph."""
+    exact = bool(trials) and trials[0].holds and trials[0].score >= EXACT
+    written = by_structure(case, rung, changed, trials) if changed and not exact else None
+    if written is not None and written.mended is not None:
+        written = _and_beneath(case, rung, written, changed)
+        if written.second is None:  # nothing is left, and no likeness explains more than all
+            return written
+    mistaken = _mistaken(case, rung, bench, trials, changed)
+    if mistaken is not None and mistaken.share >= EXACT:
         return mistaken
-    written = by_structure(case, rung, changed, trials)
-    if not written.explained and (within := inside.suspicions(bench)) and within[0].holds:
+    if mistaken is None:
+        written = written or by_structure(case, rung, changed, trials)
+        if written.explained:
+            return written
+        if changed and (both := operators.over_wrong_weights(case, changed)) is not None:
+            return replace(_exchange(both[0]), second=_exchange(both[1]), trials=trials)
+    within = inside.suspicions(bench, max(REPRODUCED, enough_of(case, bench)))
+    if within and within[0].holds and (mistaken is None or 1 - within[0].score < NEARER * (1 - mistaken.share)):
         return _and_more(case, rung, bench, within[0], [*within, *trials])
-    return _and_beneath(case, rung, written, changed)
+    return mistaken or written or by_structure(case, rung, changed, trials)
 
 
 def _permuted(case: Case, rung: Rung, cause: Cause) -> Cause | None:
@@ -130,7 +152,7 @@ def _reproduced(
     kind: Kind, best: Trial, trials: Sequence[Trial], second: Cause | None = None, *, of: str = "the error"
 ) -> Cause:
     sentence = f"{best.name}; done to the source's graph, this reproduces {percent.share(best.score, 1)} of {of}"
-    return Cause(kind, sentence, best.remedy, trials, second=second)
+    return Cause(kind, sentence, best.remedy, trials, second=second, share=best.score)
 
 
 def _and_more(case: Case, rung: Rung, bench: Bench, best: Trial, trials: Sequence[Trial]) -> Cause:

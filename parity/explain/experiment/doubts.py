@@ -18,12 +18,14 @@ from compile.errors import ToolchainError
 from parity.answers import Array, Flags, correct
 from parity.explain.experiment.case import Case
 from parity.explain.mistake import preprocessing
+from parity.explain.mistake.hypotheses import Hypothesis
 from parity.observed import Observed, answers_in
 from parity.statistics import counted
 
 CHANCE = 1e-3
 """How often, at most, a sound suite may be doubted."""
 MOST_CLASSES = 1024
+SCREENED_ROWS = 64
 SHIFTS = (-3, -2, -1, 1, 2, 3)
 
 
@@ -106,14 +108,29 @@ def _inputs(config: ModelFile, case: Case, source: Path, labels: Array) -> Itera
     before = correct(config.task, answers_in(bench.sound, config), labels[rows])
     if before is None or before.all():
         return
-    for one in preprocessing.prepared_otherwise(bench):
-        try:
-            after = correct(config.task, answers_in(one.predict(), config), labels[rows])
-        except ToolchainError:  # the model cannot be run on inputs made so: they were not
-            continue
-        if after is not None:
-            name = one.name.replace("the candidate sees", "the model seems to expect")
-            yield name, "prepare the suite's inputs as the model was trained", before, after
+    if not _holds(before, np.ones_like(before), 1):  # too few are wrong for anything to be shown
+        return
+    few = bench.few(SCREENED_ROWS)
+    both = zip(preprocessing.prepared_otherwise(few), preprocessing.prepared_otherwise(bench), strict=True)
+    for on_few, one in both:
+        worse = _fewer(_right(on_few, config, labels[rows]), before)
+        after = None if worse else _right(one, config, labels[rows])
+        name = one.name.replace("the candidate sees", "the model seems to expect")
+        yield name, "prepare the suite's inputs as the model was trained", before, before if after is None else after
+
+
+def _right(made: Hypothesis, config: ModelFile, labels: Array) -> Flags | None:
+    """Which of the first rows, as many as it gives answers for, are right so; None where the model takes no such inputs."""
+    try:
+        answers = answers_in(made.predict(), config)
+    except ToolchainError:  # the model cannot be run on inputs made so: they were not
+        return None
+    return correct(config.task, answers, labels[: len(answers)])
+
+
+def _fewer(few: Flags | None, before: Flags) -> bool:
+    """Whether fewer of a few rows are right than were before: where wrong answers halve, they are not."""
+    return few is None or few.sum() < before[: len(few)].sum()
 
 
 def _rows(source: Path, config: ModelFile, names: list[str]) -> Array:

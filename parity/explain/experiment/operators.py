@@ -8,14 +8,14 @@ only quantizes otherwise is listed as it is.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from compile import percent
 from compile.errors import ToolchainError
 from parity.explain.experiment.case import Case, in_floors
-from parity.explain.experiment.exchange import MOST_LEFT, Exchange, share_gone
-from parity.explain.experiment.structure import Change
+from parity.explain.experiment.exchange import MOST_LEFT, Exchange, share_gone, suspected_weights
+from parity.explain.experiment.structure import Change, changes
 from parity.explain.graph.graft import with_modules
 
 if TYPE_CHECKING:
@@ -43,6 +43,9 @@ def written_otherwise(case: Case, changed: Sequence[Change]) -> Exchange | None:
     """The changes that the error goes with; where there are none, what only quantizes otherwise."""
     able = [change for change in changed if change.kind != "quantization"]
     undone = _needed(case, able) if able else Undone((), None, 0.0)
+    if undone.gone <= MOST_LEFT:  # what is gone may show in a module that has its place in one graph only
+        every = [change for change in _all(case) if change.kind != "quantization"]
+        undone = _needed(case, every) if len(every) > len(able) else undone
     if undone.gone > MOST_LEFT:
         return _said(
             undone.changed,
@@ -51,6 +54,25 @@ def written_otherwise(case: Case, changed: Sequence[Change]) -> Exchange | None:
         )
     left = [change for change in changed if change not in able]
     return _said(left, None, "") if left else None
+
+
+def over_wrong_weights(case: Case, changed: Sequence[Change]) -> tuple[Exchange, Exchange] | None:
+    """Other operators and wrong weights that mend the candidate only together, and then wholly."""
+    for suspicion, sound in suspected_weights(case):
+        assert suspicion.mended is not None
+        written = written_otherwise(replace(case, found=suspicion.mended), changed)
+        if written is None or written.mended is None:
+            continue
+        left = in_floors(case, case.answers_of(sound), case.answers_of(written.mended))
+        if left <= case.scale.allowed:
+            told = f"{suspicion.sentence}; with these put right too, nothing of the error is left"
+            return written, replace(suspicion, sentence=told)
+    return None
+
+
+def _all(case: Case) -> list[Change]:
+    assert case.found is not None
+    return changes(case.sound_before("artifact as found"), case.found)
 
 
 def _said(changed: Sequence[Change], mended: onnx.ModelProto | None, after: str) -> Exchange:
@@ -74,11 +96,20 @@ def _needed(case: Case, changed: Sequence[Change]) -> Undone:
 
 
 def _put_right(case: Case, changed: Sequence[Change]) -> Undone:
-    """The candidate with the sound graph's operators in the changed modules."""
+    """The candidate with the sound graph's operators in the changed modules: paired by place, else by the tensors' names."""
+    attempt = _grafted(case, changed, by_name=False)
+    return attempt if attempt.gone > MOST_LEFT else max(attempt, _grafted(case, changed, by_name=True), key=_gone)
+
+
+def _gone(one: Undone) -> float:
+    return one.gone
+
+
+def _grafted(case: Case, changed: Sequence[Change], *, by_name: bool) -> Undone:
     assert case.found is not None
     sound = case.sound_before("artifact as found")
     modules = list(dict.fromkeys(module for change in changed for module in change.modules))
-    mended = with_modules(sound, case.found, modules)
+    mended = with_modules(sound, case.found, modules, by_name=by_name)
     if mended is None:
         return Undone(changed, None, 0.0)
     try:

@@ -11,6 +11,7 @@ from compile.errors import ToolchainError
 from parity.explain.experiment.case import Case
 from parity.explain.experiment.exchange import MOST_LEFT
 from parity.explain.graph.gaps import ENOUGH_TO_TELL, gaps, like, paired
+from parity.explain.graph.integers import has_integer_layers
 from parity.explain.graph.weights import Key, Weight, weights_of
 
 Weights = dict[Key, Weight]
@@ -18,8 +19,10 @@ Weights = dict[Key, Weight]
 
 def integers_are_the_sources(case: Case) -> bool:
     """Whether each tensor that the candidate stores in integers decodes to the source's, or to the fresh graph's, within
-    half of its own step. True where it stores none that can be read."""
+    half of its own step. True where it stores none; False where operators hide some."""
     assert case.found is not None
+    if has_integer_layers(case.found):
+        return False
     try:
         theirs = {key: weight for key, weight in weights_of(case.found).items() if weight.is_integer}
         return not theirs or any(_have(weights_of(sound), theirs) for sound in (case.exact, case.fresh))

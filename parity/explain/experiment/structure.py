@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from compile.coverage import INTEGER_LAYERS
+from compile.graph import source_module
+from parity.explain.graph.integers import HIDING
 from parity.explain.graph.points import QUANTIZING, SILENT, keyed, named_modules, readers
 
 if TYPE_CHECKING:
@@ -101,7 +103,8 @@ def _short(told: Mapping[str, object], name: str) -> str:
 
 
 def _operators(sound: onnx.ModelProto, candidate: onnx.ModelProto) -> list[Change]:
-    ours, theirs = _by_module(sound), _by_module(candidate)
+    both = _of_no_module(sound) & _of_no_module(candidate)
+    ours, theirs = _by_module(sound, both), _by_module(candidate, both)
     found = _missing(sound, set(theirs))
     for module, kinds in theirs.items():
         gained, lost = kinds - ours.get(module, Counter()), ours.get(module, Counter()) - kinds
@@ -110,8 +113,18 @@ def _operators(sound: onnx.ModelProto, candidate: onnx.ModelProto) -> list[Chang
             found.append(Change(module, _kind(gained, candidate), told, read_by=_shown_by(module, gained, candidate)))
         elif lost and not set(lost) <= SILENT:
             told = f"`{module}` lacks {_listed(lost)}, which the source's graph has"
-            found.append(Change(module, "export", told, _readers_of(module, sound)))
+            found.append(
+                Change(module, "export", told, _readers_of(module, sound) | _counted_to(module, sound, candidate))
+            )
     return found
+
+
+def _counted_to(module: str, sound: onnx.ModelProto, candidate: onnx.ModelProto) -> frozenset[str]:
+    """The modules that nodes of no module, which count to this one in the sound graph, count to in the candidate."""
+    names, theirs = named_modules(sound), named_modules(candidate)
+    moved = {node.name for node in sound.graph.node if node.output and names[node.output[0]] == module and node.name}
+    gone = [node for node in candidate.graph.node if node.name in moved and node.output and not source_module(node)]
+    return frozenset(theirs[node.output[0]] for node in gone)
 
 
 def _missing(sound: onnx.ModelProto, present: set[str]) -> list[Change]:
@@ -145,19 +158,26 @@ def _readers_of(module: str, sound: onnx.ModelProto) -> frozenset[str]:
     return frozenset(names[one.output[0]] for name in given for one in reading.get(name, ()) if one.output)
 
 
-def _by_module(model: onnx.ModelProto) -> Mapping[str, Counter[str]]:
+def _of_no_module(model: onnx.ModelProto) -> set[tuple[str, str]]:
+    """Name and kind of nodes that count to what they read: what is before them may be gone, and they to another module."""
+    return {(node.name, node.op_type) for node in model.graph.node if node.name and not source_module(node)}
+
+
+def _by_module(model: onnx.ModelProto, apart: set[tuple[str, str]]) -> Mapping[str, Counter[str]]:
+    """The operators of each module but those `apart`."""
     names = named_modules(model)
     found: dict[str, Counter[str]] = {}
     for node in model.graph.node:
         if node.output and node.op_type not in {"Identity", "Constant"}:
-            found.setdefault(names[node.output[0]], Counter())[node.op_type] += 1
-    return found
+            kinds = found.setdefault(names[node.output[0]], Counter())
+            kinds[node.op_type] += (node.name, node.op_type) not in apart
+    return {module: +kinds for module, kinds in found.items()}
 
 
 def _kind(gained: Counter[str], candidate: onnx.ModelProto) -> Found:
     if set(gained) <= {"Cast"} and _narrows(candidate.graph.node):
         return "runtime precision"
-    integer = QUANTIZING | {"DynamicQuantizeLinear"} | set(INTEGER_LAYERS)
+    integer = QUANTIZING | HIDING | {"DynamicQuantizeLinear"} | set(INTEGER_LAYERS)
     return "quantization" if any(kind in integer or kind.startswith("QLinear") for kind in gained) else "fusion"
 
 

@@ -15,7 +15,7 @@ from parity.explain.experiment.case import Case
 from parity.explain.experiment.ladder import Rung
 from parity.explain.graph.rounding import Narrow, rounded
 from parity.explain.graph.simulate import Batch, answered, exposing, opened, output_names, walked, with_stream
-from parity.explain.mistake import postprocessing, preprocessing
+from parity.explain.mistake import gamma, postprocessing, preprocessing, streams
 from parity.explain.mistake.hypotheses import (
     EMULATED,
     FITTED,
@@ -25,6 +25,7 @@ from parity.explain.mistake.hypotheses import (
     Hypothesis,
     Trial,
     distance,
+    screened,
     tried,
 )
 
@@ -36,15 +37,19 @@ EXACT = 0.999
 def trials_of(case: Case, bench: Bench, rungs: Sequence[Rung]) -> list[Trial]:
     """Every mistake done to the sound graph, against what was answered; the best first."""
     behind = postprocessing.suspicions(bench, _entering(case, bench))
-    trials = tried(bench, [*preprocessing.suspicions(bench), *behind, *_narrower(case), *_as_rungs(case, rungs)])
+    trials = screened(bench, preprocessing.suspicions)
+    trials += tried(bench, [*streams.suspicions(bench), *behind, *_narrower(case), *_as_rungs(case, rungs)])
     if max((trial.score for trial in trials), default=0.0) < EXACT:
         smooth = opened(case.exact, output_names(case.config.signature))
-        trials += tried(bench, list(preprocessing.fitted_scale(bench, smooth, _enough(case, bench))))
+        enough = enough_of(case, bench)
+        fitted = [*preprocessing.fitted_scale(bench, smooth, enough), *gamma.fitted_gamma(bench, smooth, enough)]
+        trials += tried(bench, fitted)
     return sorted(trials, key=lambda trial: -trial.score)
 
 
-def _enough(case: Case, bench: Bench) -> float:
-    """The share of the error that a fitted mistake must explain: what is left may be rounding, the sound graph's and another.
+def enough_of(case: Case, bench: Bench) -> float:
+    """The share of the error that a mistake must explain which has near neighbours, or was fitted: what is left may be
+    rounding, the sound graph's and another.
 
     Of a graph of integers the last digit of a factor decides how everything behind it is rounded.
     """

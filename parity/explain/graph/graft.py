@@ -16,15 +16,18 @@ if TYPE_CHECKING:
 
 
 def with_modules(
-    sound: onnx.ModelProto, candidate: onnx.ModelProto, modules: Collection[str]
+    sound: onnx.ModelProto, candidate: onnx.ModelProto, modules: Collection[str], *, by_name: bool = False
 ) -> onnx.ModelProto | None:
     """The candidate with these modules as the sound graph computes them; None where what they give cannot be paired.
 
-    Modules that give another number of tensors are taken for one; one that is gone shows in those that read it.
+    Modules that give another number of tensors are taken for one; one that is gone shows in those that read it. `by_name`:
+    tensors are paired by their names instead, whatever module they count to.
     """
     import onnx
 
-    given, uneven = _paired(sound, candidate, modules)
+    given, uneven = _of_one_name(sound, candidate, modules) if by_name else _paired(sound, candidate, modules)
+    if by_name and not given:
+        return None
     if uneven:
         ours, theirs = _given(sound, uneven), _given(candidate, uneven)
         if len(ours) != len(theirs):
@@ -68,6 +71,13 @@ def _paired(
         elif theirs:
             uneven.add(module)
     return given, uneven
+
+
+def _of_one_name(
+    sound: onnx.ModelProto, candidate: onnx.ModelProto, modules: Collection[str]
+) -> tuple[dict[str, str], set[str]]:
+    ours = set(named_modules(sound))
+    return {name: name for module in modules for name in _given(candidate, {module}) if name in ours}, set()
 
 
 def _in_one_opset(sound: onnx.ModelProto, candidate: onnx.ModelProto) -> tuple[onnx.ModelProto, onnx.ModelProto]:

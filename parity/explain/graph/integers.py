@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from parity.explain.graph.decoding import CONTRIB, Stored, plain
 from parity.explain.graph.points import readers
-from parity.explain.graph.qlinear import KINDS, decoded_layer
+from parity.explain.graph.qlinear import KINDS, decoded_layer, joined
 
 if TYPE_CHECKING:
     import onnx
@@ -26,6 +26,8 @@ CHANNEL = {"ConvInteger": 0, "MatMulInteger": 1}
 """The axis of the weights along which there may be a scale for each channel."""
 ON_THE_WAY = frozenset({"Add", "Cast", "Reshape"})
 """What may stand between an integer product and the scale that it is multiplied by: a bias in integers among it."""
+HIDING = frozenset({"QAttention", "QEmbedLayerNormalization", "MatMulNBits", "GatherBlockQuantized"})
+"""Operators of ONNX Runtime's that hold weights in integers; what is left of them was not decoded."""
 INT32 = 6
 """ONNX's number for it."""
 
@@ -34,7 +36,7 @@ def floated(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same network in float operators; the graph itself where it has no integer layers that could be read."""
     import onnx
 
-    wanted = {*FLOAT_TWINS, *KINDS, "DynamicQuantizeLSTM", "DynamicQuantizeMatMul"}
+    wanted = {*FLOAT_TWINS, *KINDS, "DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "QLinearConcat"}
     if not any(node.op_type in wanted for node in model.graph.node):
         return model
     known = _Graph(model)
@@ -53,7 +55,7 @@ def has_integer_layers(model: onnx.ModelProto) -> bool:
     """Whether operators are left that multiply integers: then their weights are not known."""
     from compile.coverage import INTEGER_LAYERS
 
-    return any(node.op_type in INTEGER_LAYERS for node in model.graph.node)
+    return any(node.op_type in INTEGER_LAYERS or node.op_type in HIDING for node in model.graph.node)
 
 
 @dataclass
@@ -73,6 +75,8 @@ class _Graph:
             found = self._product(node)
         elif node.op_type in KINDS:
             found = decoded_layer(self.tensors, node)
+        elif node.op_type == "QLinearConcat":
+            found = joined(node)
         elif node.op_type == "DynamicQuantizeMatMul":
             found = self._whole_product(node)
         elif node.op_type == "DynamicQuantizeLSTM":

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 QUANTIZING = frozenset({"QuantizeLinear", "DequantizeLinear"})
 SILENT = QUANTIZING | {"Identity", "Constant", "Shape", "Cast"}
 """Operators whose results are no result of a module."""
+HOLDING = frozenset({"Attention", "QAttention"})
+"""Operators of ONNX Runtime's that hold the weights of several layers."""
 
 Key = tuple[str, str, int]
 
@@ -89,7 +91,7 @@ def named_modules(model: onnx.ModelProto) -> dict[str, str]:
     found: dict[str, str] = {}
     for node in model.graph.node:
         read = next((found[name] for name in node.input if name in found), None)
-        own = node.name if layer_places(node) is not None else None
+        own = node.name if layer_places(node) is not None or node.op_type in HOLDING else None
         for name in node.output:
             found[name] = source_module(node) or own or read or node.name or node.op_type
     return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from parity.explain.graph.decoding import Stored, plain
+from parity.explain.graph.decoding import CONTRIB, Stored, plain
 
 if TYPE_CHECKING:
     import onnx
@@ -20,12 +20,15 @@ Place = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """An operator: its float twin, its operands, where the result's scale stands (None: a float), and a bias."""
+    """An operator: its float twin, its operands, where the result's scale stands (None: a float), a bias in integers."""
 
     twin: str
     operands: tuple[Place, ...]
     result: int | None
     bias: int | None = None
+    order: tuple[int, ...] = ()
+    """Which inputs the twin reads, where others than the operands are among them."""
+    domain: str = ""
 
 
 PAIR, LONE = ((0, 1, 2), (3, 4, 5)), ((0, 1, 2),)
@@ -40,7 +43,12 @@ KINDS = {
     "QLinearLeakyRelu": Kind("LeakyRelu", LONE, 3),
     "QLinearAveragePool": Kind("AveragePool", LONE, 3),
     "QLinearGlobalAveragePool": Kind("GlobalAveragePool", LONE, 3),
+    "QLinearSoftmax": Kind("Softmax", LONE, 3),
+    "QLinearWhere": Kind("Where", ((1, 2, 3), (4, 5, 6)), 7, order=(0, 1, 4)),
+    "QAttention": Kind("Attention", ((0, 3, 6), (1, 4, 7)), None, order=(0, 1, 2, 5, 8), domain=CONTRIB),
 }
+NO_SETTINGS = frozenset({"channels_last", "opset"})
+"""What tells how the integers are laid out, or the version of the twin; the twin has none of it."""
 
 
 def decoded_layer(tensors: Stored, node: onnx.NodeProto) -> list[onnx.NodeProto] | None:
@@ -54,7 +62,8 @@ def decoded_layer(tensors: Stored, node: onnx.NodeProto) -> list[onnx.NodeProto]
     if any(one is None for one in decoders):
         return None
     nodes = [one for one in decoders if one is not None]
-    inputs = [one.output[0] for one in nodes]
+    made = {slot: one.output[0] for (slot, _, _), one in zip(kind.operands, nodes, strict=True)}
+    inputs = [made.get(slot) or _at(node, slot) for slot in kind.order or made]
     scale = _at(node, kind.result)
     whole = f"{name}__float" if scale else name
     bias = _at(node, kind.bias)
@@ -65,8 +74,9 @@ def decoded_layer(tensors: Stored, node: onnx.NodeProto) -> list[onnx.NodeProto]
             return None
         nodes.append(decoded)
         inputs.append(decoded.output[0])
-    twin = helper.make_node(kind.twin, inputs, [f"{whole}__product" if apart else whole], plain(node.name))
-    twin.attribute.extend(a for a in node.attribute if a.name != "channels_last")
+    outputs = [f"{whole}__product" if apart else whole, *node.output[1:]]
+    twin = helper.make_node(kind.twin, inputs, outputs, plain(node.name), domain=kind.domain)
+    twin.attribute.extend(a for a in node.attribute if a.name not in NO_SETTINGS)
     twin.metadata_props.extend(node.metadata_props)
     nodes.append(twin)
     if apart:
@@ -75,6 +85,18 @@ def decoded_layer(tensors: Stored, node: onnx.NodeProto) -> list[onnx.NodeProto]
         assert kind.result is not None
         nodes.append(helper.make_node("QuantizeLinear", [whole, scale, node.input[kind.result + 1]], [name]))
     return nodes
+
+
+def joined(node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """QLinearConcat: the result's scale and zero point, then each tensor with its own."""
+    from onnx import helper
+
+    name = node.output[0]
+    parts = [list(node.input[i : i + 3]) for i in range(2, len(node.input), 3)]
+    decoders = [helper.make_node("DequantizeLinear", part, [f"{name}__{i}__decoded"]) for i, part in enumerate(parts)]
+    twin = helper.make_node("Concat", [one.output[0] for one in decoders], [f"{name}__float"], plain(node.name))
+    twin.attribute.extend(node.attribute)
+    return [*decoders, twin, helper.make_node("QuantizeLinear", [f"{name}__float", *node.input[:2]], [name])]
 
 
 def _at(node: onnx.NodeProto, slot: int | None) -> str:

@@ -33,6 +33,10 @@ FITTED = 0.98
 """The same where two constants were fitted, which bend to much that they are not."""
 INDEPENDENT = 2.0
 """What two graphs of integers may be apart that compute the same, of the energy that rounding brings to each."""
+SCREENED_ROWS, PICKED = 32, 0.5
+"""A few rows, and the share of the error that must be explained there before all sampled rows are asked."""
+SHOWS = 0.1
+"""The share of the error over all rows that a few must have to stand for them."""
 FIT, SCORE = 0, 1
 """Which of every two rows a hypothesis is fitted on, and which it is scored on."""
 
@@ -50,6 +54,8 @@ class Bench:
     """The same batches before `preprocess`, where they have the same shapes."""
     graph: onnx.ModelProto | None = None
     """The sound graph itself, where there is one."""
+    streams: Sequence[Array] | None = None
+    """For each batch, the stream or the group that each of its rows belongs to, in the order of time."""
 
     def answers_on(self, batches: Sequence[Batch], **how: Any) -> list[Batch]:
         return answered(self.infer, batches, self.signature, **how)
@@ -66,7 +72,15 @@ class Bench:
             seen += len(rows_first(self.found[count][self.outputs[0].name], self.outputs[0]))
             count += 1
         raw = None if self.raw is None else self.raw[:count]
-        return replace(self, batches=self.batches[:count], sound=self.sound[:count], found=self.found[:count], raw=raw)
+        streams = None if self.streams is None else self.streams[:count]
+        return replace(
+            self,
+            batches=self.batches[:count],
+            sound=self.sound[:count],
+            found=self.found[:count],
+            raw=raw,
+            streams=streams,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +128,19 @@ def tried(bench: Bench, hypotheses: Sequence[Hypothesis]) -> list[Trial]:
         reproduced = min(score, followed(bench, predicted))
         trials.append(Trial(one.name, one.remedy, reproduced, left, one.enough, one.predict, one.kind))
     return sorted(trials, key=lambda trial: -trial.score)
+
+
+def screened(bench: Bench, family: Callable[[Bench], Iterator[Hypothesis]]) -> list[Trial]:
+    """A family tested on a few rows, and what explains much of the error there on all of them; where a few rows do not show
+    the error, all of it on all."""
+    few, whole = bench.few(SCREENED_ROWS), list(family(bench))
+    shows = distance(few, few.sound) > SHOWS * distance(bench, bench.sound)
+    if len(few.batches) == len(bench.batches) or not shows:
+        return tried(bench, whole)
+    first = [(one, tried(few, [on_few])) for one, on_few in zip(whole, family(few), strict=True)]
+    picked = [one for one, trials in first if any(trial.score >= PICKED for trial in trials)]
+    rest = [trial for _, trials in first for trial in trials if trial.score < PICKED]
+    return sorted([*tried(bench, picked), *rest], key=lambda trial: -trial.score)
 
 
 def followed(bench: Bench, predicted: Sequence[Batch]) -> float:
@@ -167,5 +194,11 @@ def rows_first(array: Array, tensor: Tensor) -> Array:
 
 
 def replaced(batches: Sequence[Batch], name: str, change: Callable[[Array], Array]) -> list[Batch]:
-    """The batches with one array changed, still of its dtype."""
-    return [batch | {name: np.asarray(change(batch[name]), batch[name].dtype, order="C")} for batch in batches]
+    """The batches with one array changed, still of its dtype: whole numbers are rounded and stay in their range."""
+    return [batch | {name: _of_dtype(change(batch[name]), batch[name].dtype)} for batch in batches]
+
+
+def _of_dtype(array: Array, dtype: np.dtype[Any]) -> Array:
+    if dtype.kind in "iu" and array.dtype.kind == "f":
+        array = np.clip(np.rint(array), np.iinfo(dtype).min, np.iinfo(dtype).max)
+    return np.asarray(array, dtype, order="C")

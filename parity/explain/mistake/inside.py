@@ -1,43 +1,45 @@
 """What a device may compute otherwise inside the network, told from its answers alone: operators that often go wrong.
 
 In: a bench with the sound graph. Out: trials, each of the sound graph with one kind of operator otherwise, in one module, in
-modules of one kind, or in all. The rule: a few rows pick, all sampled rows decide.
+modules of one kind, or in all. The rule: a few rows pick, all sampled rows decide; operators that are much alike (SiLU, Mish)
+are told apart by what little each leaves.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 from parity.explain.graph.points import named_modules
 from parity.explain.graph.simulate import Batch, answered, opened, output_names
-from parity.explain.mistake.hypotheses import Bench, Hypothesis, Trial, tried
+from parity.explain.mistake.hypotheses import FITTED, Bench, Hypothesis, Trial, screened
 from parity.explain.mistake.otherwise import Otherwise, ways
+from parity.explain.mistake.written import written_out
 
-SCREENED_ROWS = 32
 NUMBER = re.compile(r"\d+")
-PICKED = 0.5
 MOST_TOLD_APART = 24
 """Where more modules have such an operator, all of them are tried at once only."""
 
 
-def suspicions(bench: Bench) -> list[Trial]:
-    """The mistakes inside that a few rows do not rule out, tried on all sampled rows; the best first."""
+def suspicions(bench: Bench, enough: float = FITTED) -> list[Trial]:
+    """The mistakes inside that a few rows do not rule out, tried on all sampled rows; the best first.
+
+    `enough`: the share of the error that they must explain.
+    """
     if bench.graph is None:
         return []
-    few = bench.few(SCREENED_ROWS)
-    picked = {one.name for one in tried(few, list(_all(few))) if one.score >= PICKED}
-    return tried(bench, [one for one in _all(bench) if one.name in picked])
+    return screened(bench, lambda some: (replace(one, enough=enough) for one in _all(some)))
 
 
 def _all(bench: Bench) -> Iterator[Hypothesis]:
     assert bench.graph is not None
     nodes, names = list(bench.graph.graph.node), named_modules(bench.graph)
     groups: dict[tuple[str, str], dict[int, Otherwise]] = {}
-    for place, node in enumerate(nodes):
-        for way in ways(node):
-            groups.setdefault((node.op_type, way.said), {})[place] = way
+    single = ((place, way) for place, node in enumerate(nodes) for way in ways(node))
+    for place, way in (*single, *written_out(bench.graph)):
+        groups.setdefault((way.of or nodes[place].op_type, way.said), {})[place] = way
     for (op, said), group in groups.items():
         alike: dict[str, dict[int, Otherwise]] = {}
         for place, way in group.items():

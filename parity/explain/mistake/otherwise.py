@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from parity.explain.mistake.activations import CURVES, FORMS, Nodes, curved
 from parity.explain.mistake.hypotheses import Kind
 
 if TYPE_CHECKING:
     import onnx
 
-EPSILONS = (1e-3, 1e-5, 1e-6, 1e-12)
+EPSILONS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-12)
 SLOPES = (0.01, 0.1, 0.2, 0.3)
-Nodes = list["onnx.NodeProto"]
 Told = dict[str, Any]
 """A node's attributes by name."""
 
@@ -34,6 +34,8 @@ class Otherwise:
     said: str
     kind: Kind
     nodes: Callable[[], Nodes]
+    of: str = ""
+    """What it is a way of, where that is not the operator alone: a function written out in several."""
 
 
 def ways(node: onnx.NodeProto) -> Iterator[Otherwise]:
@@ -56,12 +58,29 @@ def _softmax(node: onnx.NodeProto, told: Told) -> Iterator[Otherwise]:
 def _gelu(node: onnx.NodeProto, told: Told) -> Iterator[Otherwise]:
     other = "tanh" if told.get("approximate", b"none") == b"none" else "none"
     yield _with(node, f"with approximate={other}", "fusion", approximate=other)
-    yield Otherwise("by a sigmoid (QuickGelu)", "fusion", partial(_quick, node, 1.702))
-    yield Otherwise("as SiLU", "export", partial(_quick, node, 1.0))
+    yield Otherwise("by a sigmoid (QuickGelu)", "fusion", _as("QuickGelu", node))
+    yield from (Otherwise(f"as {one}", "export", _as(one, node)) for one in CURVES if one not in FORMS)
 
 
 def _erf(node: onnx.NodeProto, told: Told) -> Iterator[Otherwise]:
     yield Otherwise("by tanh (the approximate GELU)", "fusion", partial(_by_tanh, node))
+
+
+def _rectified(node: onnx.NodeProto, told: Told) -> Iterator[Otherwise]:
+    yield Otherwise("with slope 0.01", "export", partial(_one, node, "LeakyRelu", alpha=0.01))
+    yield Otherwise("as ReLU6", "export", _as("ReLU6", node))
+    yield Otherwise("not at all (left out)", "export", partial(_one, node, "Identity"))
+
+
+def _swish(node: onnx.NodeProto, told: Told) -> Iterator[Otherwise]:
+    own = "HardSwish" if node.op_type == "HardSwish" else "SiLU"
+    yield from (Otherwise(f"as {one}", "export", _as(one, node)) for one in CURVES if one != own)
+
+
+def _hard(node: onnx.NodeProto, told: Told) -> Iterator[Otherwise]:
+    slope = 0.2 if isclose(told.get("alpha", 0.2), 1 / 6, rel_tol=1e-3) else 1 / 6
+    yield _with(node, f"with slope {slope:.4g}", alpha=slope)
+    yield Otherwise("as a sigmoid", "export", partial(_one, node, "Sigmoid"))
 
 
 def _normalization(node: onnx.NodeProto, told: Told) -> Iterator[Otherwise]:
@@ -125,10 +144,16 @@ WAYS: dict[str, Callable[[Any, Told], Iterator[Otherwise]]] = {
     "LogSoftmax": _softmax,
     "Gelu": _gelu,
     "Erf": _erf,
+    "Relu": _rectified,
+    "HardSwish": _swish,
+    "Swish": _swish,
+    "HardSigmoid": _hard,
     "LayerNormalization": _normalization,
     "BatchNormalization": _normalization,
     "InstanceNormalization": _normalization,
     "GroupNormalization": _normalization,
+    "RMSNormalization": _normalization,
+    "SimplifiedLayerNormalization": _normalization,
     "AveragePool": _average,
     "LeakyRelu": _slope,
     "Clip": _clip,
@@ -166,10 +191,15 @@ def _unbounded(node: onnx.NodeProto) -> Nodes:
     return [copy]
 
 
-def _quick(node: onnx.NodeProto, alpha: float) -> Nodes:
+def _one(node: onnx.NodeProto, op: str, **attributes: Any) -> Nodes:
+    """Another operator in the place of one that reads a single tensor."""
     from onnx import helper
 
-    return [helper.make_node("QuickGelu", node.input, node.output, domain="com.microsoft", alpha=alpha)]
+    return [helper.make_node(op, [node.input[0]], [node.output[0]], **attributes)]
+
+
+def _as(function: str, node: onnx.NodeProto) -> Callable[[], Nodes]:
+    return partial(curved, function, node.input[0], node.output[0])
 
 
 def _by_tanh(node: onnx.NodeProto) -> Nodes:

@@ -1,4 +1,4 @@
-"""What may go wrong before a model: the systematic family of mistakes with its inputs and its state.
+"""What may go wrong before a model: the systematic family of mistakes with its inputs.
 
 In: a bench. Out: hypotheses, each of which runs the sound graph on inputs as the mistake would make them. The rule: the
 family follows from shapes and dtypes alone; nothing in it knows a model.
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from compile.signature import Tensor
 from parity.explain.graph.simulate import Infer
 from parity.explain.mistake import pictures
-from parity.explain.mistake.hypotheses import FIT, Bench, Hypothesis, distance, replaced
+from parity.explain.mistake.hypotheses import FIT, FITTED, REPRODUCED, Bench, Hypothesis, distance, replaced
 
 Array = NDArray[Any]
 Change = Callable[[Array], Array]
@@ -31,12 +31,12 @@ OFFSETS = (0.0, 0.4, -0.4, 0.8, -0.8)
 
 
 def suspicions(bench: Bench) -> Iterator[Hypothesis]:
-    """Every mistake with the inputs and the state that this signature allows; none that needs fitting."""
+    """Every mistake with the inputs that this signature allows; none that needs fitting, or looks back in time."""
     yield from prepared_otherwise(bench)
+    yield from _smaller(bench)
     yield from _ignored(bench)
     yield from _rounded(bench)
     yield from _swapped(bench)
-    yield from _forgotten(bench)
 
 
 def prepared_otherwise(bench: Bench) -> Iterator[Hypothesis]:
@@ -45,6 +45,14 @@ def prepared_otherwise(bench: Bench) -> Iterator[Hypothesis]:
         for said, remedy, change in _changes(bench, tensor):
             yield _seen(bench, tensor, said, remedy, change)
     yield from _skipped(bench)
+
+
+def _smaller(bench: Bench) -> Iterator[Hypothesis]:
+    for tensor in bench.signature.data_inputs:
+        shape = bench.batches[0][tensor.name].shape
+        if len(shape) == 4 and tensor.batch_axis == 0:
+            for said, remedy, change in pictures.smaller_once(shape):
+                yield _seen(bench, tensor, said, remedy, change, FITTED)
 
 
 def _ignored(bench: Bench) -> Iterator[Hypothesis]:
@@ -67,11 +75,14 @@ def _through(kind: type[np.generic], array: Array) -> Array:
         return array.astype(kind).astype(array.dtype)
 
 
-def _seen(bench: Bench, tensor: Tensor, said: str, remedy: str, change: Change) -> Hypothesis:
+def _seen(
+    bench: Bench, tensor: Tensor, said: str, remedy: str, change: Change, enough: float = REPRODUCED
+) -> Hypothesis:
     return Hypothesis(
         f"the candidate sees `{tensor.name}` {said}",
         f"give the candidate `{tensor.name}` {remedy}",
         partial(_answers_to, bench, tensor.name, change),
+        enough,
         inputs=partial(replaced, name=tensor.name, change=change),
     )
 
@@ -100,8 +111,8 @@ def _changes(bench: Bench, tensor: Tensor) -> Iterator[tuple[str, str, Change]]:
     if len(axes) == 3:
         yield "laid out with axis 1 last (NHWC for NCHW)", "channels first", partial(_roll, 1, -1)
         yield "laid out with its last axis first (NCHW for NHWC)", "channels last", partial(_roll, -1, 1)
-    if len(axes) == 3 and tensor.dtype.startswith("float"):
-        yield from pictures.changes(shape, axes)
+    if len(shape) == 4 and tensor.batch_axis == 0 and len(axes) > 1:
+        yield from pictures.changes(shape, axes, floats=tensor.dtype.startswith("float"))
     if tensor.dtype.startswith("float"):
         yield from _scales(bench, tensor)
     elif tensor.dtype != "bool":
@@ -201,19 +212,6 @@ def _swapped(bench: Bench) -> Iterator[Hypothesis]:
             yield Hypothesis(
                 said, f"give the candidate `{names[0]}` and `{names[1]}` in the signature's order", predict
             )
-
-
-def _forgotten(bench: Bench) -> Iterator[Hypothesis]:
-    """State that starts anew at each step: all of it, or one tensor of several."""
-    state = list(bench.signature.state)
-    groups = [state, *([name] for name in state if len(state) > 1)] if state else []
-    for names in groups:
-        listed = ", ".join(f"`{name}`" for name in names)
-        yield Hypothesis(
-            f"the candidate's state ({listed}) is not carried between frames",
-            f"feed {listed} from the step before",
-            partial(bench.answers_on, bench.batches, forgotten=tuple(names)),
-        )
 
 
 def fitted_scale(bench: Bench, smooth: Infer, enough: float) -> Iterator[Hypothesis]:

@@ -1,0 +1,65 @@
+"""A `Case` put together from what lies in folders: which batches, which graphs, before and after what the front made of them.
+
+In: places, graphs, the standings of the rungs that ran. Out: a `Case`. The rule: all graphs are made alike before they are
+compared: without branches that the suite does not take, normalizations folded, integers as the floats that they stand for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from compile.config import ModelFile, TargetFile
+from compile.dataset import columns_of
+from compile.project import Project
+from parity.explain.experiment.case import Case, sample, unprocessed
+from parity.explain.experiment.ladder import Scale, Standing, alike, outputs_of
+from parity.explain.experiment.rungs import Places
+from parity.explain.graph.branches import straightened
+from parity.explain.graph.folding import folded_alike
+from parity.explain.graph.integers import floated
+from parity.explain.graph.simulate import with_stream
+from parity.kinds import codes
+from parity.observed import Observed
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def gathered(
+    project: Project,
+    config: ModelFile,
+    target: TargetFile,
+    at: Places,
+    standings: Sequence[Standing],
+    graphs: tuple[onnx.ModelProto, onnx.ModelProto],
+    scale: Scale,
+) -> Case:
+    """The case against the last rung that ran."""
+    import onnx
+
+    last = standings[-1]
+    source = Observed(at.source, config)
+    same = None if last.laws else alike(source, Observed(outputs_of(last).parent, config), config)
+    batches = sorted((at.suite / "batches").glob("*.npz"))
+    name = config.signature.answers[0].name
+    axis = config.signature.answers[0].batch_axis or 0
+    rows = [batch[name].shape[axis] for batch in source.batches()]
+    columns = columns_of(at.suite)
+    groups = codes(columns["group"][columns["row"]]) if "group" in columns else None
+    files = sample(batches, rows, same, stateful=bool(config.signature.state), grouped=groups is not None)
+    own = None if at.found is None else next(iter(sorted(at.found.glob("*.onnx"))), None)
+    far = any(s.rung.name == "artifact as found" and s.rung.after != "compiled artifact" for s in standings)
+    raw = unprocessed(project, config, [path.name for path in files])
+    sampled = [with_stream(path) for path in files]
+    all_graphs = graphs if own is None else (*graphs, onnx.load(own))
+    flat = [straightened(graph, sampled, config.signature) for graph in all_graphs]
+    exact, fresh, *theirs = folded_alike(flat)
+    found = floated(theirs[0]) if theirs else None
+    streams = [batch["stream"] for batch in sampled if "stream" in batch] or None
+    if groups is not None and streams is None:
+        each = np.split(groups, np.cumsum(rows)[:-1])
+        streams = [each[batches.index(path)] for path in files]
+    return Case(config, target, exact, fresh, found, files, raw, scale, far, groups=streams)
