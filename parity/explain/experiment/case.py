@@ -23,6 +23,7 @@ from compile.worker import rows_in
 from parity.answers import Flags
 from parity.explain.experiment.ladder import RungName, Scale
 from parity.explain.graph.simulate import Batch, answered, opened, output_names, walked, with_stream
+from parity.explain.graph.smoothing import smoothing
 from parity.explain.mistake.hypotheses import Array, Bench
 
 if TYPE_CHECKING:
@@ -87,6 +88,10 @@ class Case:
     def between(self, sound: Sequence[Batch], found: Sequence[Batch]) -> Bench:
         """Two sides' answers beside each other, with nothing to run."""
         return Bench(self.config.signature, lambda feeds: feeds, self.batches, sound, found)
+
+    def smoothing(self) -> dict[str, Array]:
+        """What the line's own graph multiplies the channels of inner tensors by, which is no error: of each, by channel."""
+        return smoothing(self.exact, self.fresh, self.feeds())
 
     def feeds(self, rows: int = INNER_ROWS) -> list[Batch]:
         """The first sampled batches as a graph is fed them, the state among them as the float graph reaches it."""

@@ -138,7 +138,7 @@ SATURATED = 1e-3
 
 def cut_off(case: Case, graph: onnx.ModelProto) -> list[Saturation]:
     """The quantized activations of a graph that saturate on the suite, the worst first."""
-    cut = [one for one in saturations(case.exact, graph, case.feeds()) if one.lost > SATURATED]
+    cut = [one for one in saturations(case.exact, graph, case.feeds(), case.smoothing()) if one.lost > SATURATED]
     return sorted(cut, key=lambda one: -one.lost)
 
 

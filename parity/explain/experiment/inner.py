@@ -40,8 +40,9 @@ def layers_of_break(case: Case, broken: Standing) -> tuple[list[Diverging], list
         return [], []
     feeds = case.feeds()
     try:
-        layers = compare(case.exact, candidate, feeds)
-        sound = {one.tensor: one for one in compare(case.exact, case.fresh, feeds)} if own else {}
+        scales = case.smoothing()
+        layers = compare(case.exact, candidate, feeds, scales)
+        sound = {one.tensor: one for one in compare(case.exact, case.fresh, feeds, scales)} if own else {}
     except ToolchainError:
         return [], []
     if sound:

@@ -2,7 +2,7 @@
 
 In: the reference graph, the candidate graph, and the same feeds for both. Out: one `Diverging` for each tensor that both
 have. `local` feeds every layer of the candidate with the reference's own tensors, all layers in one run: what is off
-then, this layer did.
+then, this layer did. `scales`: what the candidate multiplies the channels of the reference's tensors by (`smoothing`).
 """
 
 from __future__ import annotations
@@ -41,34 +41,44 @@ class Diverging:
         return self.noise if self.local is None else self.local
 
 
-def compare(reference: onnx.ModelProto, candidate: onnx.ModelProto, feeds: Sequence[Batch]) -> list[Diverging]:
+def compare(
+    reference: onnx.ModelProto, candidate: onnx.ModelProto, feeds: Sequence[Batch], scales: Mapping[str, Array] = {}
+) -> list[Diverging]:
     """Every tensor that both graphs have, in the order in which the candidate computes them."""
     points = matched(reference, candidate)
     if not points:
         return []
     ours, theirs = (
-        _exposed(reference, [p.reference for p in points]),
-        _exposed(candidate, [p.candidate for p in points]),
+        exposed(reference, [p.reference for p in points]),
+        exposed(candidate, [p.candidate for p in points]),
     )
-    exact, arrived = ours(feeds[0]), theirs(feeds[0])
-    points = [p for p in points if _comparable(exact[p.reference], arrived[p.candidate])]
+    exact, arrived = _smoothed(ours(feeds[0]), scales), theirs(feeds[0])
+    points = [p for p in points if comparable(exact[p.reference], arrived[p.candidate])]
     if not points:
         return []
     alone = _with_exact_inputs(candidate, points, exact, feeds[0])
     noise, local = _Noises(points), _Noises(points)
     for batch in feeds:  # one batch's tensors at a time: all of a large network's do not fit in memory
-        exact = ours(batch)
+        exact = _smoothed(ours(batch), scales)
         noise.add(exact, theirs(batch))
         if alone is not None:
             local.add(exact, alone(batch | {_fed(p.candidate): exact[p.reference] for p in points}))
     return [Diverging(p.module, p.op, p.candidate, noise.of(p), None if alone is None else local.of(p)) for p in points]
 
 
-def _exposed(model: onnx.ModelProto, names: Sequence[str]) -> Infer:
+def _smoothed(tensors: Batch, scales: Mapping[str, Array]) -> Batch:
+    return tensors | {
+        name: (tensors[name] * factors).astype(tensors[name].dtype)
+        for name, factors in scales.items()
+        if name in tensors
+    }
+
+
+def exposed(model: onnx.ModelProto, names: Sequence[str]) -> Infer:
     return opened(exposing(model, names), list(dict.fromkeys(names)))
 
 
-def _comparable(one: Array, other: Array) -> bool:
+def comparable(one: Array, other: Array) -> bool:
     return one.shape == other.shape and one.dtype.kind == other.dtype.kind == "f"
 
 
@@ -114,7 +124,7 @@ def _with_exact_inputs(candidate: onnx.ModelProto, points: Sequence[Point], exac
     """The points' tensors where whoever reads one is given the reference's; None where the graph cannot be cut so."""
     cut = forced(candidate, {p.candidate: exact[p.reference].dtype for p in points})
     try:
-        infer = _exposed(cut, [p.candidate for p in points])
+        infer = exposed(cut, [p.candidate for p in points])
         infer(first | {_fed(p.candidate): exact[p.reference] for p in points})
     except ToolchainError:
         return None
@@ -150,7 +160,9 @@ class Saturation:
     """Energy cut off over energy of the tensor."""
 
 
-def saturations(reference: onnx.ModelProto, candidate: onnx.ModelProto, feeds: Sequence[Batch]) -> list[Saturation]:
+def saturations(
+    reference: onnx.ModelProto, candidate: onnx.ModelProto, feeds: Sequence[Batch], scales: Mapping[str, Array] = {}
+) -> list[Saturation]:
     """For every quantized activation of the candidate, how much of the reference's own tensor its range cuts off."""
     names = {p.candidate: p.reference for p in matched(reference, candidate)}
     names |= {value.name: value.name for value in candidate.graph.input}
@@ -160,11 +172,11 @@ def saturations(reference: onnx.ModelProto, candidate: onnx.ModelProto, feeds: S
         return []
     inputs = {value.name for value in reference.graph.input}
     inner = [names[name] for name in known if names[name] not in inputs]
-    ours = _exposed(reference, inner)
+    ours = exposed(reference, inner)
     modules, readers_of = named_modules(candidate), _layers_reading(candidate)
     sums = {name: np.zeros(4) for name in known}
     for batch in feeds:
-        exact = batch | ours(batch)
+        exact = batch | _smoothed(ours(batch), scales)
         for name, bounds in known.items():
             sums[name] += _cut(exact[names[name]].astype(np.float64), *bounds)
     return [
