@@ -81,8 +81,7 @@ def details(document: Mapping[str, Any]) -> list[str]:
     """The lines under the cause."""
     lines = []
     if document["first"] is not None:
-        lines.append(f"first:   {tensor(document['first'])}")
-        lines.append(f"worst:   {tensor(document['worst'])}")
+        lines += [f"{place}:   {tensor(document[place], document['modules'])}" for place in ("first", "worst")]
     if document["flips"]:
         rows = ", ".join(f"{f['row']} ({short(f['source'])} → {short(f['candidate'])})" for f in document["flips"][:6])
         more = f", and {len(document['flips']) - 6} more listed in explain.json" if len(document["flips"]) > 6 else ""
@@ -98,11 +97,13 @@ def details(document: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def tensor(one: Mapping[str, Any]) -> str:
-    """`encoder.layers.3.mlp (Gemm): SQNR 31.2 dB, 33.0 dB of its own making`."""
+def tensor(one: Mapping[str, Any], about: Sequence[str] = ()) -> str:
+    """`encoder.layers.3.mlp (Gemm), SQNR 31.2 dB; given the source's own inputs 33.0 dB`, and for what of the modules that the
+    cause is `about` it stands, if it is none of them."""
+    shown = f", where `{about[0]}` shows" if about and one["module"] not in about else ""
     own = "" if one["local_sqnr_db"] is None else f"; given the source's own inputs {one['local_sqnr_db']:.1f} dB"
     arrived = "exact" if one["sqnr_db"] is None else f"{one['sqnr_db']:.1f} dB"
-    return f"{one['module']} ({one['op']}), SQNR {arrived}{own}"
+    return f"{one['module']} ({one['op']}){shown}, SQNR {arrived}{own}"
 
 
 def short(answer: Any) -> str:

@@ -133,7 +133,7 @@ def restored(exact: onnx.ModelProto, quantized: onnx.ModelProto, modules: Collec
     for node in quantized.graph.node:
         if node.output and node.output[0] in wanted:
             point = wanted[node.output[0]]
-            put = list(grafted(exact, point.reference, point.candidate, names))
+            put = list(grafted(exact, point.reference, {point.reference: point.candidate}, names))
             copy.graph.node.extend(put)
             used |= {name for one in put for name in one.input}
         else:

@@ -70,9 +70,7 @@ def test_smoothed_channels_neither_diverge_nor_saturate(smoothed: Pair) -> None:
     scales = smoothing(floats, quantized, data())
     assert max(one.lost for one in saturations(floats, quantized, data())) > 0.1, "nothing was to be mistaken"
     assert max(one.lost for one in saturations(floats, quantized, data(), scales)) < 1e-3
-    mistaken, right = (
-        {one.module: one for one in compare(floats, quantized, data(), s)}["norm"] for s in ({}, scales)
-    )
+    mistaken, right = ({one.module: one for one in compare(floats, quantized, data(), s)}["norm"] for s in ({}, scales))
     assert decibel(mistaken.noise) < 10
     assert decibel(right.noise) > 25
 

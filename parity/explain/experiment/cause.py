@@ -248,5 +248,5 @@ def by_structure(case: Case, rung: Rung, changed: Sequence[Change], trials: Sequ
         else ""
     )
     listed = "; ".join(change.sentence for change in changed[:LISTED])
-    untried = f"; written otherwise, which does not explain it either: {listed}" if own and changed else ""
+    untried = f"; written otherwise, which could not be shown to explain it: {listed}" if own and changed else ""
     return Cause("unexplained", f"no experiment explains {rung.name}{best}{untried}", None, trials)

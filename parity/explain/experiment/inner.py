@@ -6,7 +6,7 @@ sound graph does too is no finding.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -72,7 +72,13 @@ def changes_that_tell(
     for one in diverging:
         own[one.module] = max(own.get(one.module, 0.0), one.own)
     found = [change for change in found if (change.modules | change.read_by) & own.keys()]
-    return [replace(c, kind="export") if c.kind == "fusion" and own.get(c.module, 0) > COARSEST else c for c in found]
+    return [replace(c, kind="export") if c.kind == "fusion" and _furthest(c, own) > COARSEST else c for c in found]
+
+
+def _furthest(change: Change, own: Mapping[str, float]) -> float:
+    """How far off a changed module is, or else those that show it: no tensor of the source's may stand beside what it gives."""
+    shown = change.read_by | change.shows_in
+    return own[change.module] if change.module in own else max((own[one] for one in shown if one in own), default=0.0)
 
 
 def with_ir(at: Places, case: Case, broken: Standing, fresh: Standing | None) -> Case:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from compile import percent
 from compile.errors import ToolchainError
@@ -96,20 +96,26 @@ def _needed(case: Case, changed: Sequence[Change]) -> Undone:
 
 
 def _put_right(case: Case, changed: Sequence[Change]) -> Undone:
-    """The candidate with the sound graph's operators in the changed modules: paired by place, else by the tensors' names."""
-    attempt = _grafted(case, changed, by_name=False)
-    return attempt if attempt.gone > MOST_LEFT else max(attempt, _grafted(case, changed, by_name=True), key=_gone)
+    """The candidate with the sound graph's operators in the changed modules: paired by place, else by the tensors' names, else
+    with those that read them, for what was put in between has no place in the sound graph."""
+    best = Undone(changed, None, 0.0)
+    for way in ("place", "name", "readers"):
+        best = max(best, _grafted(case, changed, way), key=_gone)
+        if best.gone > MOST_LEFT:
+            break
+    return best
 
 
 def _gone(one: Undone) -> float:
     return one.gone
 
 
-def _grafted(case: Case, changed: Sequence[Change], *, by_name: bool) -> Undone:
+def _grafted(case: Case, changed: Sequence[Change], way: Literal["place", "name", "readers"]) -> Undone:
     assert case.found is not None
     sound = case.sound_before("artifact as found")
-    modules = list(dict.fromkeys(module for change in changed for module in change.modules))
-    mended = with_modules(sound, case.found, modules, by_name=by_name)
+    read_by = {module for change in changed for module in change.read_by} if way == "readers" else set()
+    modules = list(dict.fromkeys([module for change in changed for module in change.modules] + sorted(read_by)))
+    mended = with_modules(sound, case.found, modules, by_name=way == "name")
     if mended is None:
         return Undone(changed, None, 0.0)
     try:

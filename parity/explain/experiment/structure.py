@@ -7,14 +7,14 @@ operators are no finding by themselves; the module must give other numbers from 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from compile.coverage import INTEGER_LAYERS
 from compile.graph import source_module
 from parity.explain.graph.integers import HIDING
-from parity.explain.graph.points import QUANTIZING, SILENT, keyed, named_modules, readers
+from parity.explain.graph.points import QUANTIZING, SILENT, keyed, named_modules, readers, through_quantizers
 
 if TYPE_CHECKING:
     import onnx
@@ -27,6 +27,8 @@ WHOLE_GRAPHS = (5, 10)
 SILENT_SETTINGS = frozenset({"allowzero"})
 """What tells nothing about numbers: it is about shapes without any."""
 LONGEST = 40
+COMMUTING = frozenset({"Add", "Mul", "Max", "Min", "Sum", "Mean", "And", "Or", "Equal"})
+"""Operators that do not mind the order of what they read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +50,11 @@ class Change:
 
 
 def changes(sound: onnx.ModelProto, candidate: onnx.ModelProto) -> list[Change]:
-    """Attributes that differ, then operators that one graph has and the other has not; by module.
+    """Attributes that differ, then operators that one graph has and the other has not, then what reads other tensors; by module.
 
     An operator that draws at random explains nothing.
     """
-    return [*_attributes(sound, candidate), *_operators(sound, candidate)]
+    return [*_attributes(sound, candidate), *_operators(sound, candidate), *_wires(sound, candidate)]
 
 
 def _attributes(sound: onnx.ModelProto, candidate: onnx.ModelProto) -> list[Change]:
@@ -117,6 +119,39 @@ def _operators(sound: onnx.ModelProto, candidate: onnx.ModelProto) -> list[Chang
                 Change(module, "export", told, _readers_of(module, sound) | _counted_to(module, sound, candidate))
             )
     return found
+
+
+def _wires(sound: onnx.ModelProto, candidate: onnx.ModelProto) -> Iterator[Change]:
+    """Operators that both graphs have, and that read other tensors of those that both have."""
+    ours, theirs, names = keyed(sound), keyed(candidate), named_modules(candidate)
+    counts = [Counter(key[:2] for key in graph) for graph in (ours, theirs)]
+    both = [key for key in theirs if key in ours and counts[0][key[:2]] == counts[1][key[:2]]]
+    twins = {value.name: value.name for value in candidate.graph.input}
+    for key in both:
+        twins |= dict(zip(theirs[key].output, ours[key].output, strict=False))
+    known = set(twins.values())
+    origins = [{name: node for node in graph.graph.node for name in node.output} for graph in (sound, candidate)]
+    for key in both:
+        wanted, read = (
+            [through_quantizers(name, origin) for name in graph[key].input]
+            for graph, origin in zip((ours, theirs), origins, strict=True)
+        )
+        pairs = [
+            (one, twins[other], other)
+            for one, other in zip(wanted, read, strict=False)
+            if other in twins and one in known
+        ]
+        before, after = [one for one, _, _ in pairs], [other for _, other, _ in pairs]
+        if before == after or (key[1] in COMMUTING and sorted(before) == sorted(after)):
+            continue
+        module = names[theirs[key].output[0]]
+        told = f"`{module}`: {key[1]} reads {_ticked(after)} where the source's graph reads {_ticked(before)}"
+        givers = frozenset(names[given] for one, other, given in pairs if one != other and given in names)
+        yield Change(module, "export", told, givers)
+
+
+def _ticked(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def _counted_to(module: str, sound: onnx.ModelProto, candidate: onnx.ModelProto) -> frozenset[str]:

@@ -30,6 +30,8 @@ def with_modules(
         return None
     if uneven:
         ours, theirs = _given(sound, uneven), _given(candidate, uneven)
+        if len(ours) != len(theirs):  # what one graph has nothing of is taken with those that read it
+            given, ours, theirs = {}, _given(sound, modules), _given(candidate, modules)
         if len(ours) != len(theirs):
             return None
         given |= dict(zip(theirs, ours, strict=True))
@@ -40,10 +42,11 @@ def with_modules(
     copy.CopyFrom(base)
     del copy.graph.node[:]
     put: dict[str, onnx.NodeProto] = {}
+    targets = {ours: theirs for theirs, ours in given.items()}
     for node in base.graph.node:
         wanted = [name for name in node.output if name in given]
         for name in wanted:
-            parts = [one for one in grafted(written, given[name], name, names) if one.output[0] not in put]
+            parts = [one for one in grafted(written, given[name], targets, names) if one.output[0] not in put]
             put |= {one.output[0]: one for one in parts}
             copy.graph.node.extend(parts)
         if not wanted:
@@ -108,14 +111,22 @@ def _given(model: onnx.ModelProto, modules: Collection[str]) -> list[str]:
     return [name for name, owner in names.items() if owner in modules and leaves(name)]
 
 
-def grafted(exact: onnx.ModelProto, wanted: str, given: str, names: Mapping[str, str]) -> Iterator[onnx.NodeProto]:
-    """A graph's nodes behind the tensor `wanted`, called `given` now, back to tensors that another graph has too (`names`)."""
+def grafted(
+    exact: onnx.ModelProto, wanted: str, targets: Mapping[str, str], names: Mapping[str, str]
+) -> Iterator[onnx.NodeProto]:
+    """A graph's nodes behind the tensor `wanted`, back to tensors that another graph has too (`names`).
+
+    `targets`: what those of its tensors are called, `wanted` among them, that stand in the place of the other graph's.
+    """
     import onnx
 
     producers = {name: node for node in exact.graph.node for name in node.output}
     done: set[str] = set()
 
-    def walk(name: str, target: str) -> Iterator[onnx.NodeProto]:
+    def called(name: str) -> str:
+        return targets.get(name, f"{name}__float") if name else ""
+
+    def walk(name: str) -> Iterator[onnx.NodeProto]:
         node = onnx.NodeProto()
         node.CopyFrom(producers[name])
         done.update(node.output)
@@ -123,11 +134,11 @@ def grafted(exact: onnx.ModelProto, wanted: str, given: str, names: Mapping[str,
             if not read or read in names:
                 node.input[place] = names.get(read, "")
                 continue
-            node.input[place] = f"{read}__float"
+            node.input[place] = called(read)
             if read in producers and read not in done:
-                yield from walk(read, f"{read}__float")
-        node.output[:] = [target if out == name else f"{out}__float" for out in node.output]
-        node.name = f"{node.name}__float__{target}"
+                yield from walk(read)
+        node.output[:] = [called(out) for out in node.output]
+        node.name = f"{node.name}__float__{called(name)}"
         yield node
 
-    return walk(wanted, given)
+    return walk(wanted)
