@@ -103,7 +103,8 @@ def _unanswered(climbed: Sequence[Rung]) -> Diagnosis | None:
     asked = [rung for rung in climbed if rung.name in ("artifact as found", "observation as found")]
     if not asked or any(rung.outputs is not None for rung in asked):
         return None
-    return Diagnosis(Cause("unexplained", f"the artifact could not be run here: {asked[0].why}"), step=asked[0].name)
+    why = str(asked[0].why).rstrip(".")
+    return Diagnosis(Cause("unexplained", f"the artifact could not be run here: {why}"), step=asked[0].name)
 
 
 def _diagnosis(

@@ -223,6 +223,15 @@ def test_activations_saturated_by_a_clipped_calibration_are_quantization(root: P
     assert "saturates" in found["sentence"]
 
 
+def test_an_artifact_that_was_cut_short_where_it_lies_is_said_not_to_run(root: Path) -> None:
+    path = artifact(root, "picture", INT8) / "model.onnx"
+    path.write_bytes(path.read_bytes()[:500])
+    found = explained(root, "picture", INT8, code=1)
+    assert found["cause"] == "unexplained"
+    assert "could not be run here" in found["sentence"]
+    assert "model.onnx changed after the artifact was built" in found["note"]
+
+
 def test_a_transposed_image_in_the_artifact_is_preprocessing(root: Path) -> None:
     def transpose(graph: onnx.ModelProto) -> None:
         for node in graph.graph.node:

@@ -7,6 +7,7 @@ compared: without branches that the suite does not take, normalizations folded, 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,8 +39,6 @@ def gathered(
     scale: Scale,
 ) -> Case:
     """The case against the last rung that ran."""
-    import onnx
-
     last = standings[-1]
     source = Observed(at.source, config)
     same = None if last.laws else alike(source, Observed(outputs_of(last).parent, config), config)
@@ -54,7 +53,8 @@ def gathered(
     far = any(s.rung.name == "artifact as found" and s.rung.after != "compiled artifact" for s in standings)
     raw = unprocessed(project, config, [path.name for path in files])
     sampled = [with_stream(path) for path in files]
-    all_graphs = graphs if own is None else (*graphs, onnx.load(own))
+    lies = None if own is None else _read(own)
+    all_graphs = graphs if lies is None else (*graphs, lies)
     flat = [straightened(graph, sampled, config.signature) for graph in all_graphs]
     exact, fresh, *theirs = folded_alike(flat)
     found = floated(theirs[0]) if theirs else None
@@ -63,3 +63,14 @@ def gathered(
         each = np.split(groups, np.cumsum(rows)[:-1])
         streams = [each[batches.index(path)] for path in files]
     return Case(config, target, exact, fresh, found, files, raw, scale, far, groups=streams)
+
+
+def _read(path: Path) -> onnx.ModelProto | None:
+    """A graph; None where the file is none, as one that was cut short."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        return onnx.load(path)
+    except DecodeError:
+        return None
