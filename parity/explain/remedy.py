@@ -41,7 +41,7 @@ def suggest(climber: Climber, document: Mapping[str, Any], graph: Made, name: st
     text = f"{document['remedy']}: agreement {_percent(before)} → {_percent(after)}"
     if sound is not None and after is not None and after <= before:
         noise = [rungs[rung]["sqnr_db"] for rung in (document["step"], sound)]
-        text += f"; answers were no worse for it, but outputs were: SQNR {' → '.join(_decibels(db) for db in noise)}"
+        text += f"; what it mends shows in the outputs alone: SQNR {' → '.join(_decibels(db) for db in noise)}"
     return _suggestion(text, [], before, after, None, f"{broken['agreement']['n']:,} rows of the suite ({sound})")
 
 

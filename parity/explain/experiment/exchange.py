@@ -108,13 +108,18 @@ def _suspected(other: Sequence[Gap], of: int, mended: onnx.ModelProto) -> Exchan
 
 def said(other: Sequence[Gap], of: int) -> str:
     """Which weights are not the source's, in a few words."""
-    scaled = [f"those of `{g.module}` are {g.factor:.3g} times the source's" for g in other if g.tells]
+    scaled = [f"{_whose(g)} {g.factor:.3g} times the source's" for g in other if g.tells]
     if len(scaled) == len(other) <= SHOWN:
         return f"the artifact's weights are not the source's: {', '.join(dict.fromkeys(scaled))}"
     modules = list(dict.fromkeys(gap.module for gap in other))
     more = f" and {len(modules) - SHOWN} more" if len(modules) > SHOWN else ""
     named = ", ".join(f"`{module}`" for module in modules[:SHOWN])
     return f"{len(other)} of the artifact's {of} weight tensors are not the source's ({named}{more})"
+
+
+def _whose(gap: Gap) -> str:
+    """`` `head.bias` is`` where the tensor's name says so much, else the module's."""
+    return f"`{gap.tensor}` is" if gap.tensor.startswith(f"{gap.module}.") else f"those of `{gap.module}` are"
 
 
 def ranges(case: Case, truth: Truth = None) -> Exchange | None:
