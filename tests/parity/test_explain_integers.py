@@ -11,7 +11,7 @@ import pytest
 from onnx import helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_dynamic, quantize_static
 
-from parity.explain.experiment.cause import Cause
+from parity.explain.experiment.told import Cause
 from parity.explain.graph.gaps import difference, gaps
 from parity.explain.graph.integers import floated, has_integer_layers
 from parity.explain.graph.simulate import opened

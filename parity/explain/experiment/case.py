@@ -55,6 +55,8 @@ class Case:
     recipe: Recipe = "unknown"
     groups: Sequence[Array] | None = None
     """For each file, the group that each of its rows belongs to; None where the suite tells none."""
+    stands_in: bool = False
+    """Whether `found` is no graph of the candidate's, but one that its constants were put in."""
 
     @property
     def batches(self) -> list[Batch]:
