@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from compile.signature import Tensor
 from parity.explain.graph.simulate import Infer
 from parity.explain.mistake import pictures, tables
-from parity.explain.mistake.hypotheses import FIT, FITTED, REPRODUCED, Bench, Hypothesis, distance, replaced
+from parity.explain.mistake.hypotheses import ALIKE, FIT, REPRODUCED, Bench, Hypothesis, distance, replaced
 
 Array = NDArray[Any]
 Change = Callable[[Array], Array]
@@ -50,7 +50,7 @@ def _smaller(bench: Bench) -> Iterator[Hypothesis]:
         shape = bench.batches[0][tensor.name].shape
         if len(shape) == 4 and tensor.batch_axis == 0:
             for said, remedy, change in pictures.smaller_once(shape):
-                yield _seen(bench, tensor, said, remedy, change, FITTED)
+                yield _seen(bench, tensor, said, remedy, change, ALIKE)
 
 
 def _ignored(bench: Bench) -> Iterator[Hypothesis]:
