@@ -22,7 +22,6 @@ from compile.project import GRAPH_FILE, Project
 from parity.explain.experiment import cause as causes
 from parity.explain.experiment import doubts
 from parity.explain.experiment.case import Case, Recipe
-from parity.explain.experiment.cause import Cause
 from parity.explain.experiment.gathered import gathered
 from parity.explain.experiment.inner import by_constants, changes_that_tell, layers_of_break, with_ir
 from parity.explain.experiment.ladder import (
@@ -37,6 +36,7 @@ from parity.explain.experiment.ladder import (
     scale_of,
 )
 from parity.explain.experiment.rungs import Places, kept, ladder, linked
+from parity.explain.experiment.told import Cause
 from parity.explain.graph.tensors import Diverging, decibel
 from parity.kinds import codes
 from parity.observed import Observed

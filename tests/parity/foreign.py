@@ -13,9 +13,9 @@ from compile.project import Project
 from compile.signature import Axis, Signature, Tensor
 from parity.explain.experiment import cause as causes
 from parity.explain.experiment.case import Case
-from parity.explain.experiment.cause import Cause
 from parity.explain.experiment.ladder import Rung, Scale, Standing
 from parity.explain.experiment.structure import changes
+from parity.explain.experiment.told import Cause
 from parity.explain.graph.integers import floated
 from tests.conftest import REPOSITORY
 

@@ -111,6 +111,24 @@ def test_one_layers_weight_scale_doubled_in_openvinos_ir_is_found_there_too(root
     assert found["first"]["module"] == "second"
 
 
+@pytest.mark.parametrize("also", [True, False])
+def test_what_an_ir_computes_otherwise_beneath_wrong_weights_is_a_second_cause(root: Path, also: bool) -> None:
+    """Its constants stand in the graph that the line compiles, which has the sound operators: those do not explain it all."""
+    import openvino as ov
+
+    graph = onnx.load(root / "out/text/graphs/float32/graph.onnx")
+    rescale(graph, node_of(graph, "blocks.0.up", "MatMul").input[1], 2)
+    if also:
+        next(a for a in node_of(graph, "blocks.1.softmax", "Softmax").attribute if a.name == "axis").i = 1
+    onnx.save(graph, root / "theirs.onnx")
+    ov.save_model(ov.convert_model(root / "theirs.onnx"), root / "theirs/model.xml", compress_to_fp16=False)
+    found = explained(root, "text", OPENVINO, "--artifact", "theirs")
+    assert found["cause"] == "stale or wrong weights"
+    assert "`blocks.0.up` are 2 times" in found["sentence"]
+    assert (found["second"] is not None) is also
+    assert not also or "Softmax of `blocks.1.softmax` along axis" in found["second"]["sentence"]
+
+
 def test_one_byte_of_a_layers_weights_is_found_beside_a_rebuild(root: Path) -> None:
     def flip(graph: onnx.ModelProto) -> None:
         layer = node_of(graph, "second", "Conv")

@@ -11,7 +11,7 @@ import pytest
 from onnx import helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_dynamic, quantize_static
 
-from parity.explain.experiment.cause import Cause
+from parity.explain.experiment.told import Cause
 from parity.explain.graph.gaps import difference, gaps
 from parity.explain.graph.integers import floated, has_integer_layers
 from parity.explain.graph.simulate import opened
@@ -106,7 +106,7 @@ def test_the_source_itself_quantized_is_quantization(tmp_path: Path, source: typ
 def test_another_seed_quantized_is_wrong_weights(tmp_path: Path, how: dict[str, object]) -> None:
     cause = said_of(tmp_path, deep(0), deep(1), **how)
     assert cause.kind == "stale or wrong weights"
-    assert "9 of the artifact's" in cause.sentence
+    assert "8 of the artifact's" in cause.sentence
     assert "with the source's in their place 100 % of the error is gone" in cause.sentence
     assert cause.second is None
 

@@ -132,7 +132,7 @@ def test_a_picture_that_was_smaller_on_its_way_is_told(down: str, up: str, size:
     assert said in best.name
 
 
-@pytest.mark.parametrize("spread", [0.4, 0.6, 0.8, 1.2])
+@pytest.mark.parametrize("spread", [0.4, 0.6, 0.7, 0.8, 1.2])
 def test_a_blur_is_not_called_another_size(spread: float) -> None:
     blurred = np.stack([gaussian_filter(one, (0, spread, spread)) for one in LIGHT])
     assert not any(one.holds for one in screened(bench(LIGHT, blurred), preprocessing.suspicions))

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     import onnx
 
 SAMPLE_ROWS = 512
+LEAST_ROWS, MOST_NUMBERS = 16, 2**22
+"""Answers of a million numbers a row are sampled less: every hypothesis goes through all of them."""
 INNER_ROWS = 64
 TOGETHER = 8
 SEED = 0
@@ -56,6 +58,8 @@ class Case:
     recipe: Recipe = "unknown"
     groups: Sequence[Array] | None = None
     """For each file, the group that each of its rows belongs to; None where the suite tells none."""
+    stands_in: bool = False
+    """Whether `found` is no graph of the candidate's, but one that its constants were put in."""
 
     @property
     def batches(self) -> list[Batch]:
@@ -129,7 +133,13 @@ def _few_at_a_time(feeds: Batch, signature: Signature) -> Iterator[Batch]:
 
 
 def sample(
-    files: Sequence[Path], rows: Sequence[int], same: Flags | None, *, stateful: bool, grouped: bool = False
+    files: Sequence[Path],
+    rows: Sequence[int],
+    same: Flags | None,
+    *,
+    stateful: bool,
+    grouped: bool = False,
+    most: int = SAMPLE_ROWS,
 ) -> list[Path]:
     """The batches to look at closely; `rows`: how many each holds, `same`: which of all rows did not flip.
 
@@ -141,27 +151,32 @@ def sample(
         flips = [int((~same[edges[i] : edges[i + 1]]).sum()) for i in range(len(files))]
     order = list(range(len(files)))
     if grouped and not stateful:
-        order = order[_worst_start(rows, flips) :]
+        order = order[_worst_start(rows, flips, most) :]
     elif not stateful:
         order = [int(i) for i in np.random.default_rng(SEED).permutation(len(files))]
         order.sort(key=lambda i: -flips[i])
     chosen: list[int] = []
     for i in order:
-        if sum(rows[j] for j in chosen) >= SAMPLE_ROWS:
+        if sum(rows[j] for j in chosen) >= most:
             break
         chosen.append(i)
     return [files[i] for i in sorted(chosen)]
 
 
-def _worst_start(rows: Sequence[int], flips: Sequence[int]) -> int:
-    """Where the batches begin that hold `SAMPLE_ROWS` rows with the most flips; the first, if they have half as many.
+def rows_to_sample(numbers: float) -> int:
+    """How many rows, of so many numbers in a row's answers: of large ones fewer say as much."""
+    return int(min(SAMPLE_ROWS, max(LEAST_ROWS, MOST_NUMBERS // max(numbers, 1))))
+
+
+def _worst_start(rows: Sequence[int], flips: Sequence[int], most: int) -> int:
+    """Where the batches begin that hold so many rows with the most flips; the first, if they have half as many.
 
     At the first row of all every group begins; elsewhere the past of one is not known.
     """
     ends = np.cumsum([0, *rows])
     counts = np.cumsum([0, *flips])
-    starts = [i for i in range(len(rows)) if ends[-1] - ends[i] >= min(SAMPLE_ROWS, ends[-1])]
-    held = [counts[np.searchsorted(ends, min(ends[i] + SAMPLE_ROWS, ends[-1]))] - counts[i] for i in starts]
+    starts = [i for i in range(len(rows)) if ends[-1] - ends[i] >= min(most, ends[-1])]
+    held = [counts[np.searchsorted(ends, min(ends[i] + most, ends[-1]))] - counts[i] for i in starts]
     return 0 if 2 * held[0] >= max(held) else int(np.argmax(held))
 
 

@@ -7,8 +7,7 @@ ranges put in, mistakes before and behind the model, narrower floats, other oper
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from dataclasses import replace
 
 from compile import percent
 from compile.errors import ToolchainError
@@ -19,49 +18,16 @@ from parity.explain.experiment.quantized import quantizers
 from parity.explain.experiment.rebuilt import rebuilt
 from parity.explain.experiment.stranger import another_network, integers_are_the_sources
 from parity.explain.experiment.structure import Change
+from parity.explain.experiment.told import Cause, Kind, reproduced, shown, unknown
 from parity.explain.experiment.trials import EXACT, PIN, enough_of, trials_of
 from parity.explain.mistake import inside, postprocessing
 from parity.explain.mistake.hypotheses import EMULATED, REPRODUCED, Bench, Trial, distance, tried
 
-if TYPE_CHECKING:
-    import onnx
-
-Kind = Literal[
-    "none",
-    "export",
-    "runtime precision",
-    "quantization",
-    "fusion",
-    "pre/post-processing",
-    "stale or wrong weights",
-    "unexplained",
-]
 NARROW = frozenset({"bf16", "f16", "bfloat16", "float16", "fp16", "half"})
 
 LISTED = 2
 NEARER = 0.5
 """What an operator inside must leave of what a likeness around the model leaves, to be told in its place."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """A class, the sentence that says it, what to do, how the trials went, and the modules it is about."""
-
-    kind: Kind
-    sentence: str
-    remedy: str | None = None
-    trials: Sequence[Trial] = ()
-    modules: Sequence[str] = ()
-    mended: onnx.ModelProto | None = None
-    """The candidate's graph without this defect, where it could be undone."""
-    second: Cause | None = None
-    """What remains when this one is undone."""
-    share: float = 1.0
-    """How much of the error it reproduces, where that is all that shows it."""
-
-    @property
-    def explained(self) -> bool:
-        return self.kind != "unexplained" and (self.second is None or self.second.explained)
 
 
 BY_RUNG: dict[str, tuple[Kind, str, str | None]] = {
@@ -86,7 +52,8 @@ def find(
         return Cause(meant, told + (exchange.saturated(case, case.fresh) if meant == "quantization" else ""), remedy)
     own = rung.name == "artifact as found" and case.found is not None
     if own and (cause := exchanged(case)) is not None:
-        return _permuted(case, rung, cause) or _and_beneath(case, rung, cause, changed)
+        cause = _permuted(case, rung, cause) or _and_beneath(case, rung, cause, changed)
+        return _beyond_its_constants(case, rung, cause) if case.stands_in and cause.second is None else cause
     if broken.laws:
         return Cause("unexplained", f"{rung.name}: {'; '.join(broken.laws[:3])}")
     narrow = sorted(set(effective) & NARROW)
@@ -114,7 +81,7 @@ def _searched(case: Case, rung: Rung, bench: Bench, trials: Sequence[Trial], cha
         if written.explained:
             return written
         if changed and (both := operators.over_wrong_weights(case, changed)) is not None:
-            return replace(_exchange(both[0]), second=_exchange(both[1]), trials=trials)
+            return replace(shown(both[0]), second=shown(both[1]), trials=trials)
     within = inside.suspicions(bench, max(REPRODUCED, enough_of(case, bench)))
     if within and within[0].holds and (mistaken is None or 1 - within[0].score < NEARER * (1 - mistaken.share)):
         return _and_more(case, rung, bench, within[0], [*within, *trials])
@@ -129,7 +96,7 @@ def _permuted(case: Case, rung: Rung, cause: Cause) -> Cause | None:
     trials = tried(bench, [one for tensor in bench.outputs for one in postprocessing.permuted(bench, tensor)])
     if not trials or trials[0].score < EXACT:
         return None
-    found = _reproduced("pre/post-processing", trials[0], trials)
+    found = reproduced("pre/post-processing", trials[0], trials)
     return replace(found, sentence=f"{found.sentence}; it is in the file: `{cause.modules[0]}` holds them so")
 
 
@@ -138,21 +105,14 @@ def _mistaken(case: Case, rung: Rung, bench: Bench, trials: Sequence[Trial], cha
     best = trials[0] if trials else None
     if best is not None and best.holds and not (changed and best.score < REPRODUCED and best.enough == EMULATED):
         if best.kind == "runtime precision":
-            return _reproduced(best.kind, best, trials)
+            return reproduced(best.kind, best, trials)
         return _and_more(case, rung, bench, best, trials)
     own = rung.name == "artifact as found" and case.found is not None
     over = _over_wrong_weights(case, bench) if own else None
     if over is not None:
         return over
     both = several.pairs(bench, trials)
-    return _reproduced("pre/post-processing", both[0], trials) if both and both[0].holds else None
-
-
-def _reproduced(
-    kind: Kind, best: Trial, trials: Sequence[Trial], second: Cause | None = None, *, of: str = "the error"
-) -> Cause:
-    sentence = f"{best.name}; done to the source's graph, this reproduces {percent.share(best.score, 1)} of {of}"
-    return Cause(kind, sentence, best.remedy, trials, second=second, share=best.score)
+    return reproduced("pre/post-processing", both[0], trials) if both and both[0].holds else None
 
 
 def _and_more(case: Case, rung: Rung, bench: Bench, best: Trial, trials: Sequence[Trial]) -> Cause:
@@ -163,16 +123,8 @@ def _and_more(case: Case, rung: Rung, bench: Bench, best: Trial, trials: Sequenc
     if left.matters:
         own = rung.name == "artifact as found"
         under = several.beneath(case, best) if own else None
-        second = _exchange(under) if under is not None else _unknown(left.share)
-    return _reproduced(best.kind, best, trials, second)
-
-
-def _unknown(share: float) -> Cause:
-    return Cause("unexplained", f"no experiment explains the {percent.share(share, 1)} of the error that are left")
-
-
-def _exchange(found: exchange.Exchange) -> Cause:
-    return Cause(found.kind, found.sentence, found.remedy, modules=found.modules, mended=found.mended)
+        second = shown(under) if under is not None else unknown(left.share)
+    return reproduced(best.kind, best, trials, second)
 
 
 def _over_wrong_weights(case: Case, bench: Bench) -> Cause | None:
@@ -191,7 +143,7 @@ def _over_wrong_weights(case: Case, bench: Bench) -> Cause | None:
         )
         if under is not None:
             told = "the error that the artifact has with the source's weights"
-            return _reproduced("pre/post-processing", trials[0], trials, _exchange(under), of=told)
+            return reproduced("pre/post-processing", trials[0], trials, shown(under), of=told)
     return None
 
 
@@ -211,7 +163,22 @@ def _and_beneath(case: Case, rung: Rung, cause: Cause, changed: Sequence[Change]
         return replace(cause, second=further)
     trials = trials_of(after, bench, [])
     second = _mistaken(after, rung, bench, trials, changed) or by_structure(after, rung, changed, trials)
-    return replace(cause, second=second if second.explained else _unknown(left.share))
+    return replace(cause, second=second if second.explained else unknown(left.share))
+
+
+def _beyond_its_constants(case: Case, rung: Rung, cause: Cause) -> Cause:
+    """What the candidate answers otherwise than the graph that stands for it, and so computes otherwise too."""
+    assert case.found is not None
+    assert rung.outputs is not None
+    bench, sound = case.bench(case.found, case.answers_in(rung.outputs)), case.answers_of(case.sound_before(rung.name))
+    left = several.rest(case, bench.sound, bench.found, distance(bench, sound))
+    if not left.matters:
+        return cause
+    trials = trials_of(case, bench, [])
+    holds = [*trials[:1], *inside.suspicions(bench, max(REPRODUCED, enough_of(case, bench)))[:1]]
+    best = max((one for one in holds if one.holds), key=lambda one: one.score, default=None)
+    of = "what is left of the error"
+    return replace(cause, second=unknown(left.share) if best is None else reproduced(best.kind, best, trials, of=of))
 
 
 def exchanged(case: Case) -> Cause | None:
@@ -227,7 +194,7 @@ def exchanged(case: Case) -> Cause | None:
         )
     except ToolchainError:  # the candidate's graph cannot be run here: other experiments must speak
         return None
-    return None if found is None else _exchange(found)
+    return None if found is None else shown(found)
 
 
 def by_structure(case: Case, rung: Rung, changed: Sequence[Change], trials: Sequence[Trial]) -> Cause:
@@ -238,7 +205,7 @@ def by_structure(case: Case, rung: Rung, changed: Sequence[Change], trials: Sequ
     if own and not integers_are_the_sources(case):
         changed = [change for change in changed if change.kind != "quantization"]
     if changed and own and (written := operators.written_otherwise(case, changed)) is not None:
-        return replace(_exchange(written), trials=trials)
+        return replace(shown(written), trials=trials)
     if rung.name == "compiled artifact" and case.target.toolchain == "onnxruntime":
         told = "the graph answers well without ONNX Runtime's optimizer: the operators that it fuses round otherwise"
         return Cause("fusion", told, None, trials)

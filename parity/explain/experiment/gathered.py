@@ -15,7 +15,7 @@ import numpy as np
 from compile.config import ModelFile, TargetFile
 from compile.dataset import columns_of
 from compile.project import Project
-from parity.explain.experiment.case import Case, sample, unprocessed
+from parity.explain.experiment.case import Case, rows_to_sample, sample, unprocessed
 from parity.explain.experiment.ladder import Scale, Standing, alike, outputs_of
 from parity.explain.experiment.rungs import Places
 from parity.explain.graph.branches import straightened
@@ -48,7 +48,10 @@ def gathered(
     rows = [batch[name].shape[axis] for batch in source.batches()]
     columns = columns_of(at.suite)
     groups = codes(columns["group"][columns["row"]]) if "group" in columns else None
-    files = sample(batches, rows, same, stateful=bool(config.signature.state), grouped=groups is not None)
+    first = next(iter(source.batches()))
+    most = rows_to_sample(sum(first[t.name].size for t in config.signature.answers) / max(rows[0], 1))
+    stateful = bool(config.signature.state)
+    files = sample(batches, rows, same, stateful=stateful, grouped=groups is not None, most=most)
     own = None if at.found is None else next(iter(sorted(at.found.glob("*.onnx"))), None)
     far = any(s.rung.name == "artifact as found" and s.rung.after != "compiled artifact" for s in standings)
     raw = unprocessed(project, config, [path.name for path in files])

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from compile.errors import ToolchainError
 from parity.explain.experiment.case import Case
-from parity.explain.experiment.cause import Cause
 from parity.explain.experiment.exchange import MOST_LEFT, said
 from parity.explain.experiment.ladder import Standing, outputs_of
 from parity.explain.experiment.rungs import Places
 from parity.explain.experiment.structure import Change, changes
+from parity.explain.experiment.told import Cause
 from parity.explain.graph.ir import in_graph, ir_constants, ir_gaps, ir_layers, is_ir
 from parity.explain.graph.points import QUANTIZING, named_modules, readers
 from parity.explain.graph.tensors import Diverging, compare
@@ -99,7 +99,7 @@ def with_ir(at: Places, case: Case, broken: Standing, fresh: Standing | None) ->
         return case
     bench = case.between(ours, theirs)
     stands = distance(bench, predicted) < (1 - MOST_LEFT) * distance(bench, ours)
-    return replace(case, found=graph) if stands else case
+    return replace(case, found=graph, stands_in=True) if stands else case
 
 
 def by_constants(at: Places, case: Case, broken: Standing) -> Cause | None:

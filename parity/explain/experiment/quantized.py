@@ -31,14 +31,15 @@ def quantizers(case: Case) -> Exchange | None:
     """A candidate that was quantized elsewhere, with its activations left in float and its weights as the source has them."""
     assert case.found is not None
     calibrated = dict(quantizer_ranges(case.found))
-    if not any(node.op_type in ROUNDING for node in case.found.graph.node) or (
+    ours, theirs = weights_of(case.exact), weights_of(case.found)
+    rounds = any(node.op_type in ROUNDING for node in case.found.graph.node)
+    if not (rounds or any(weight.is_integer for weight in theirs.values())) or (
         calibrated
         and calibrated == dict(quantizer_ranges(case.fresh))  # every int8 artifact answers nearer to float so
     ):
         return None
     if not integers_are_the_sources(case):
         return None
-    ours, theirs = weights_of(case.exact), weights_of(case.found)
     twins = {key: twin for key, twin in paired(ours, theirs).items() if theirs[key].is_integer}
     unrounded = {key: facing(ours[twin], theirs[key], twin, key).array for key, twin in twins.items()}
     alike = {key: array for key, array in unrounded.items() if array.shape == theirs[key].array.shape}

@@ -6,6 +6,7 @@ decoded stays stored as it was, so that its step is known.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -74,6 +75,9 @@ def _stored(model: onnx.ModelProto) -> Iterator[tuple[str, NDArray[Any]]]:
             yield node.output[0], numpy_helper.to_array(node.attribute[0].t)
 
 
+SUFFIX = re.compile(r"_quant$|_Q[48]$")
+
+
 def plain(name: str) -> str:
     """A node's name before it was quantized, as ONNX Runtime's tools make one from the other."""
-    return name.removesuffix("_quant")
+    return SUFFIX.sub("", name)

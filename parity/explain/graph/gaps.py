@@ -126,7 +126,7 @@ def _likest(key: Key, weight: Weight, reference: Mapping[Key, Weight]) -> Key | 
         return None
     turned = {k: facing(other, weight, k, key).array for k, other in reference.items()}
     alike = [k for k, array in turned.items() if array.shape == weight.array.shape]
-    return max(alike, key=lambda k: _cosine(turned[k], weight.array), default=None)
+    return max(alike, key=lambda k: cosine(turned[k], weight.array), default=None)
 
 
 def facing(reference: Weight, candidate: Weight, ours: Key, theirs: Key) -> Weight:
@@ -140,7 +140,7 @@ def facing(reference: Weight, candidate: Weight, ours: Key, theirs: Key) -> Weig
     if one.size != other.size:
         return reference
     if one.ndim == other.ndim == 2 and {ours[1], theirs[1]} == {"Gemm", "MatMul"}:
-        turn = one.shape != other.shape or _cosine(one.T, other) > _cosine(one, other)
+        turn = one.shape != other.shape or cosine(one.T, other) > cosine(one, other)
         return replace(reference, array=one.T, step=np.transpose(reference.step)) if turn else reference
     fits = one.shape != other.shape and _bare(one.shape) == _bare(other.shape) and not np.ndim(reference.step)
     return replace(reference, array=one.reshape(other.shape)) if fits else reference
@@ -149,10 +149,10 @@ def facing(reference: Weight, candidate: Weight, ours: Key, theirs: Key) -> Weig
 def like(reference: Weight, candidate: Weight, ours: Key, theirs: Key) -> bool:
     """Whether two tensors are one and the same, perhaps trained a little further."""
     one = facing(reference, candidate, ours, theirs).array
-    return one.shape == candidate.array.shape and _cosine(one, candidate.array) >= LIKE
+    return one.shape == candidate.array.shape and cosine(one, candidate.array) >= LIKE
 
 
-def _cosine(one: Array, other: Array) -> float:
+def cosine(one: Array, other: Array) -> float:
     a, b = one.astype(np.float64).ravel(), other.astype(np.float64).ravel()
     length = float(np.linalg.norm(a) * np.linalg.norm(b))
     return float(a @ b) / length if length else 0.0

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from parity.explain.graph.blocks import product_of_blocks
 from parity.explain.graph.decoding import CONTRIB, Stored, plain
 from parity.explain.graph.points import readers
 from parity.explain.graph.qlinear import KINDS, decoded_layer, joined
@@ -36,7 +37,7 @@ def floated(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same network in float operators; the graph itself where it has no integer layers that could be read."""
     import onnx
 
-    wanted = {*FLOAT_TWINS, *KINDS, "DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "QLinearConcat"}
+    wanted = {*FLOAT_TWINS, *KINDS, "DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "QLinearConcat", "MatMulNBits"}
     if not any(node.op_type in wanted for node in model.graph.node):
         return model
     known = _Graph(model)
@@ -77,6 +78,8 @@ class _Graph:
             found = decoded_layer(self.tensors, node)
         elif node.op_type == "QLinearConcat":
             found = joined(node)
+        elif node.op_type == "MatMulNBits":
+            found = product_of_blocks(self.tensors, node)
         elif node.op_type == "DynamicQuantizeMatMul":
             found = self._whole_product(node)
         elif node.op_type == "DynamicQuantizeLSTM":

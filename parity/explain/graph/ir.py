@@ -7,13 +7,13 @@ each constant that differs. The rule: constants are known by name; that such a g
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from parity.explain.graph.gaps import Gap, difference
+from parity.explain.graph.gaps import ENOUGH_TO_TELL, LIKE, Gap, cosine, difference
 from parity.explain.graph.weights import Array, Weight
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def _constants(root: ElementTree.Element, data: bytes) -> Iterator[tuple[str, Ar
 
 
 def in_graph(graph: onnx.ModelProto, constants: Mapping[str, Array]) -> onnx.ModelProto:
-    """The graph with an IR's constants in the place of its own of the same name and kind.
+    """The graph with an IR's constants in the place of its own of the same name and kind, else of the likest.
 
     Channels of nought, which this toolchain takes off again, stay as the graph has them.
     """
@@ -60,14 +60,32 @@ def in_graph(graph: onnx.ModelProto, constants: Mapping[str, Array]) -> onnx.Mod
 
     copy = onnx.ModelProto()
     copy.CopyFrom(graph)
+    stored = {tensor.name for tensor in copy.graph.initializer}
+    unnamed = [array for name, array in constants.items() if name not in stored]
     for tensor in copy.graph.initializer:
-        theirs, ours = constants.get(tensor.name), numpy_helper.to_array(tensor).copy()
+        ours = numpy_helper.to_array(tensor).copy()
+        theirs = constants[tensor.name] if tensor.name in constants else _likest(ours, unnamed)
         if theirs is None or theirs.ndim != ours.ndim or theirs.dtype != ours.dtype:
             continue
         if all(one <= other for one, other in zip(theirs.shape, ours.shape, strict=True)):
             ours[tuple(slice(size) for size in theirs.shape)] = theirs
             tensor.CopyFrom(numpy_helper.from_array(ours, tensor.name))
     return copy
+
+
+def _likest(ours: Array, constants: Sequence[Array]) -> Array | None:
+    """The constant of nearly the same direction, turned and shaped as ours: those that the toolchain folds lose their names."""
+    found: Array | None = None
+    for array in constants if ours.size >= ENOUGH_TO_TELL and ours.dtype == np.float32 else ():
+        for turned in (array, array.T):
+            fits = array.size == ours.size and array.dtype == ours.dtype and _bare(turned) == _bare(ours)
+            if fits and cosine(ours, turned) >= max(LIKE, 0.0 if found is None else cosine(ours, found)):
+                found = turned.reshape(ours.shape)
+    return found
+
+
+def _bare(array: Array) -> tuple[int, ...]:
+    return tuple(size for size in array.shape if size != 1)
 
 
 def ir_gaps(

@@ -49,6 +49,7 @@ def weights_of(model: onnx.ModelProto) -> dict[Key, Weight]:
         for key, node in keyed(model).items()
         for slot, name in enumerate(node.input)
         if not scales.intersection(node.input)  # one scale times another: no weight
+        if not _is_constant(node.output[0], producers, stored)  # a step on the way to one
         if name and _is_constant(name, producers, stored)
     }
     arrays = _evaluated(model, {name for _, name in wanted.values()}, stored)

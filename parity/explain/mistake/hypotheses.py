@@ -31,6 +31,8 @@ gives in thousands of numbers."""
 Kind = Literal["pre/post-processing", "runtime precision", "export", "fusion"]
 FITTED = 0.98
 """The same where two constants were fitted, which bend to much that they are not."""
+ALIKE = 0.999
+"""The same where others look much alike (a picture once smaller, and one that was blurred)."""
 INDEPENDENT = 2.0
 """What two graphs of integers may be apart that compute the same, of the energy that rounding brings to each."""
 SCREENED_ROWS, PICKED = 32, 0.5

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from itertools import combinations, product
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -17,15 +17,13 @@ from numpy.typing import NDArray
 
 from compile.signature import Tensor
 from parity.explain.graph.simulate import Infer
-from parity.explain.mistake import pictures
-from parity.explain.mistake.hypotheses import FIT, FITTED, REPRODUCED, Bench, Hypothesis, distance, replaced
+from parity.explain.mistake import pictures, tables
+from parity.explain.mistake.hypotheses import ALIKE, FIT, REPRODUCED, Bench, Hypothesis, distance, replaced
 
 Array = NDArray[Any]
 Change = Callable[[Array], Array]
 FITTED_ROWS, STARTED_ROWS = 64, 16
 STEPS = 80
-FEW_COLUMNS = 12
-"""A table so narrow is tried with every two of its columns swapped."""
 OFFSETS = (0.0, 0.4, -0.4, 0.8, -0.8)
 """Where a fit starts: the input's mean moved by so many of its deviations."""
 
@@ -52,7 +50,7 @@ def _smaller(bench: Bench) -> Iterator[Hypothesis]:
         shape = bench.batches[0][tensor.name].shape
         if len(shape) == 4 and tensor.batch_axis == 0:
             for said, remedy, change in pictures.smaller_once(shape):
-                yield _seen(bench, tensor, said, remedy, change, FITTED)
+                yield _seen(bench, tensor, said, remedy, change, ALIKE)
 
 
 def _ignored(bench: Bench) -> Iterator[Hypothesis]:
@@ -106,8 +104,8 @@ def _changes(bench: Bench, tensor: Tensor) -> Iterator[tuple[str, str, Change]]:
             "as the suite has it",
             partial(_lay, a, b),
         )
-    if len(axes) == 1 and len(shape) == 2 and shape[axes[0]] <= FEW_COLUMNS:
-        yield from _table(shape[axes[0]])
+    if len(shape) in (2, 3) and tensor.batch_axis == 0:
+        yield from tables.changes(shape, floats=tensor.dtype.startswith("float"))
     if len(axes) == 3:
         yield "laid out with axis 1 last (NHWC for NCHW)", "channels first", partial(_roll, 1, -1)
         yield "laid out with its last axis first (NCHW for NHWC)", "channels last", partial(_roll, -1, 1)
@@ -127,27 +125,6 @@ def _flip(axis: int, array: Array) -> Array:
 
 def _swap(a: int, b: int, array: Array) -> Array:
     return np.swapaxes(array, a, b)
-
-
-def _table(width: int) -> Iterator[tuple[str, str, Change]]:
-    """Two columns of a narrow table swapped; one left out, or in another unit."""
-    for a, b in combinations(range(width), 2):
-        yield f"with its columns {a} and {b} swapped", "in the suite's order", partial(_columns_swapped, a, b)
-    for column, factor in product(range(width), (0.0, 1e-3, 1e-2, 0.1, 10.0, 100.0, 1e3)):
-        said = f"with its column {column} {factor:g} times as large" if factor else f"without its column {column}"
-        yield said, "as the suite has it", partial(_column_scaled, column, factor)
-
-
-def _columns_swapped(a: int, b: int, array: Array) -> Array:
-    order = list(range(array.shape[1]))
-    order[a], order[b] = b, a
-    return array[:, order]
-
-
-def _column_scaled(column: int, factor: float, array: Array) -> Array:
-    scaled = array.copy()
-    scaled[:, column] = scaled[:, column] * factor
-    return scaled
 
 
 def _lay(a: int, b: int, array: Array) -> Array:
