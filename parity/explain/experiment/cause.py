@@ -13,11 +13,11 @@ from compile import percent
 from compile.errors import ToolchainError
 from parity.explain.experiment import exchange, operators, several
 from parity.explain.experiment.case import Case
+from parity.explain.experiment.change import Change
 from parity.explain.experiment.ladder import Rung, Standing
 from parity.explain.experiment.quantized import quantizers
 from parity.explain.experiment.rebuilt import rebuilt
 from parity.explain.experiment.stranger import another_network, integers_are_the_sources
-from parity.explain.experiment.structure import Change
 from parity.explain.experiment.told import Cause, Kind, reproduced, shown, unknown
 from parity.explain.experiment.trials import EXACT, PIN, enough_of, trials_of
 from parity.explain.mistake import inside, postprocessing
@@ -82,6 +82,8 @@ def _searched(case: Case, rung: Rung, bench: Bench, trials: Sequence[Trial], cha
             return written
         if changed and (both := operators.over_wrong_weights(case, changed)) is not None:
             return replace(shown(both[0]), second=shown(both[1]), trials=trials)
+        if changed and (between := operators.put_between(case, changed)) is not None:
+            return _and_beneath(case, rung, replace(shown(between), trials=trials), changed)
     within = inside.suspicions(bench, max(REPRODUCED, enough_of(case, bench)))
     if within and within[0].holds and (mistaken is None or 1 - within[0].score < NEARER * (1 - mistaken.share)):
         return _and_more(case, rung, bench, within[0], [*within, *trials])

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 from compile.errors import ToolchainError
 from parity.explain.experiment.case import Case
+from parity.explain.experiment.change import Change
 from parity.explain.experiment.exchange import MOST_LEFT, said
 from parity.explain.experiment.ladder import Standing, outputs_of
 from parity.explain.experiment.rungs import Places
-from parity.explain.experiment.structure import Change, changes
+from parity.explain.experiment.structure import changes
 from parity.explain.experiment.told import Cause
 from parity.explain.graph.ir import in_graph, ir_constants, ir_gaps, ir_layers, is_ir
 from parity.explain.graph.points import QUANTIZING, named_modules, readers

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Literal
 from compile import percent
 from compile.errors import ToolchainError
 from parity.explain.experiment.case import Case, in_floors
+from parity.explain.experiment.change import Change
 from parity.explain.experiment.exchange import MOST_LEFT, Exchange, share_gone, suspected_weights
-from parity.explain.experiment.structure import Change, changes
+from parity.explain.experiment.structure import changes
 from parity.explain.graph.graft import with_modules
 
 if TYPE_CHECKING:
@@ -47,13 +48,17 @@ def written_otherwise(case: Case, changed: Sequence[Change]) -> Exchange | None:
         every = [change for change in _all(case) if change.kind != "quantization"]
         undone = _needed(case, every) if len(every) > len(able) else undone
     if undone.gone > MOST_LEFT:
-        return _said(
-            undone.changed,
-            undone.mended,
-            f"; with the source's operators in their place {percent.whole(undone.gone)} of the error is gone",
-        )
+        return _mends(undone, "with the source's operators in their place")
     left = [change for change in changed if change not in able]
     return _said(left, None, "") if left else None
+
+
+def put_between(case: Case, changed: Sequence[Change]) -> Exchange | None:
+    """Modules that the source's graph has nothing of: taken out, which is to let those that read them read as they should."""
+    others = {change.module for change in changed if not change.extra}
+    extra = [change for change in changed if change.extra and not change.read_by & others]
+    undone = _grafted(case, extra, "readers") if extra else Undone((), None, 0.0)
+    return _mends(undone, "without these") if undone.gone > MOST_LEFT else None
 
 
 def over_wrong_weights(case: Case, changed: Sequence[Change]) -> tuple[Exchange, Exchange] | None:
@@ -73,6 +78,10 @@ def over_wrong_weights(case: Case, changed: Sequence[Change]) -> tuple[Exchange,
 def _all(case: Case) -> list[Change]:
     assert case.found is not None
     return changes(case.sound_before("artifact as found"), case.found)
+
+
+def _mends(undone: Undone, how: str) -> Exchange:
+    return _said(undone.changed, undone.mended, f"; {how} {percent.whole(undone.gone)} of the error is gone")
 
 
 def _said(changed: Sequence[Change], mended: onnx.ModelProto | None, after: str) -> Exchange:
@@ -96,14 +105,9 @@ def _needed(case: Case, changed: Sequence[Change]) -> Undone:
 
 
 def _put_right(case: Case, changed: Sequence[Change]) -> Undone:
-    """The candidate with the sound graph's operators in the changed modules: paired by place, else by the tensors' names, else
-    with those that read them, for what was put in between has no place in the sound graph."""
-    best = Undone(changed, None, 0.0)
-    for way in ("place", "name", "readers"):
-        best = max(best, _grafted(case, changed, way), key=_gone)
-        if best.gone > MOST_LEFT:
-            break
-    return best
+    """The candidate with the sound graph's operators in the changed modules: paired by place, else by the tensors' names."""
+    attempt = _grafted(case, changed, "place")
+    return attempt if attempt.gone > MOST_LEFT else max(attempt, _grafted(case, changed, "name"), key=_gone)
 
 
 def _gone(one: Undone) -> float:

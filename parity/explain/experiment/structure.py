@@ -7,54 +7,35 @@ operators are no finding by themselves; the module must give other numbers from 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from compile.coverage import INTEGER_LAYERS
 from compile.graph import source_module
+from parity.explain.experiment.change import Change, Found, shortened
+from parity.explain.experiment.wiring import places, wires
 from parity.explain.graph.integers import HIDING
-from parity.explain.graph.points import QUANTIZING, SILENT, keyed, named_modules, readers, through_quantizers
+from parity.explain.graph.points import QUANTIZING, SILENT, keyed, named_modules, readers
 
 if TYPE_CHECKING:
     import onnx
 
-Found = Literal["export", "fusion", "runtime precision", "quantization"]
 NARROW_TYPES = (10, 16)
 """ONNX's numbers for float16 and bfloat16."""
 WHOLE_GRAPHS = (5, 10)
 """ONNX's numbers for attributes that are graphs: the branches of an If are no setting."""
 SILENT_SETTINGS = frozenset({"allowzero"})
 """What tells nothing about numbers: it is about shapes without any."""
-LONGEST = 40
-COMMUTING = frozenset({"Add", "Mul", "Max", "Min", "Sum", "Mean", "And", "Or", "Equal"})
-"""Operators that do not mind the order of what they read."""
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One module that the candidate computes by other operators or with other attributes."""
-
-    module: str
-    kind: Found
-    sentence: str
-    shows_in: frozenset[str] = frozenset()
-    """Where a module that is gone shows instead: in those that read what it gave."""
-    read_by: frozenset[str] = frozenset()
-    """Who reads a module that ends in another operator: no tensor of the source's stands beside what it gives, so that only
-    they can show it."""
-
-    @property
-    def modules(self) -> frozenset[str]:
-        return self.shows_in | {self.module}
 
 
 def changes(sound: onnx.ModelProto, candidate: onnx.ModelProto) -> list[Change]:
-    """Attributes that differ, then operators that one graph has and the other has not, then what reads other tensors; by module.
+    """Attributes that differ, then operators that one graph has and the other has not, then what reads other tensors, or other
+    places of them; by module.
 
     An operator that draws at random explains nothing.
     """
-    return [*_attributes(sound, candidate), *_operators(sound, candidate), *_wires(sound, candidate)]
+    told = [*_attributes(sound, candidate), *_operators(sound, candidate)]
+    return [*told, *wires(sound, candidate), *places(sound, candidate)]
 
 
 def _attributes(sound: onnx.ModelProto, candidate: onnx.ModelProto) -> list[Change]:
@@ -100,8 +81,7 @@ def _short(told: Mapping[str, object], name: str) -> str:
     value = told.get(name, "no")
     if isinstance(value, float):
         return f"{value:g}"
-    text = value.decode(errors="replace") if isinstance(value, bytes) else " ".join(str(value).split())
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+    return shortened(value.decode(errors="replace") if isinstance(value, bytes) else value)
 
 
 def _operators(sound: onnx.ModelProto, candidate: onnx.ModelProto) -> list[Change]:
@@ -112,46 +92,14 @@ def _operators(sound: onnx.ModelProto, candidate: onnx.ModelProto) -> list[Chang
         gained, lost = kinds - ours.get(module, Counter()), ours.get(module, Counter()) - kinds
         if gained and not any(kind.startswith("Random") for kind in gained):
             told = f"`{module}` is computed by {_listed(gained)}, in the source's graph by {_listed(lost) or 'nothing'}"
-            found.append(Change(module, _kind(gained, candidate), told, read_by=_shown_by(module, gained, candidate)))
+            shown = _shown_by(module, gained, candidate)
+            found.append(Change(module, _kind(gained, candidate), told, read_by=shown, extra=module not in ours))
         elif lost and not set(lost) <= SILENT:
             told = f"`{module}` lacks {_listed(lost)}, which the source's graph has"
             found.append(
                 Change(module, "export", told, _readers_of(module, sound) | _counted_to(module, sound, candidate))
             )
     return found
-
-
-def _wires(sound: onnx.ModelProto, candidate: onnx.ModelProto) -> Iterator[Change]:
-    """Operators that both graphs have, and that read other tensors of those that both have."""
-    ours, theirs, names = keyed(sound), keyed(candidate), named_modules(candidate)
-    counts = [Counter(key[:2] for key in graph) for graph in (ours, theirs)]
-    both = [key for key in theirs if key in ours and counts[0][key[:2]] == counts[1][key[:2]]]
-    twins = {value.name: value.name for value in candidate.graph.input}
-    for key in both:
-        twins |= dict(zip(theirs[key].output, ours[key].output, strict=False))
-    known = set(twins.values())
-    origins = [{name: node for node in graph.graph.node for name in node.output} for graph in (sound, candidate)]
-    for key in both:
-        wanted, read = (
-            [through_quantizers(name, origin) for name in graph[key].input]
-            for graph, origin in zip((ours, theirs), origins, strict=True)
-        )
-        pairs = [
-            (one, twins[other], other)
-            for one, other in zip(wanted, read, strict=False)
-            if other in twins and one in known
-        ]
-        before, after = [one for one, _, _ in pairs], [other for _, other, _ in pairs]
-        if before == after or (key[1] in COMMUTING and sorted(before) == sorted(after)):
-            continue
-        module = names[theirs[key].output[0]]
-        told = f"`{module}`: {key[1]} reads {_ticked(after)} where the source's graph reads {_ticked(before)}"
-        givers = frozenset(names[given] for one, other, given in pairs if one != other and given in names)
-        yield Change(module, "export", told, givers)
-
-
-def _ticked(names: Sequence[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names)
 
 
 def _counted_to(module: str, sound: onnx.ModelProto, candidate: onnx.ModelProto) -> frozenset[str]:
