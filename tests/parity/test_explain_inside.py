@@ -78,3 +78,37 @@ def test_erf_by_tanh_is_the_approximate_gelu() -> None:
     found = opened(graph, ["y"])({"x": (x / np.sqrt(2)).astype(np.float32)})["y"]
     np.testing.assert_allclose(found, np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)), atol=1e-6)
     assert 1e-4 < np.abs(found - erf(x / np.sqrt(2))).max() < 1e-3
+
+
+def convolved(pads: tuple[int, int] = (1, 1), dilations: int = 1) -> onnx.ModelProto:
+    """A convolution over six steps."""
+    stored = {
+        "steps": np.array([0, 1, 6], np.int64),
+        "k": np.random.default_rng(6).standard_normal((4, 1, 3)).astype(np.float32),
+        "v": np.resize(STORED["v"], (24, 5)),
+        "flat": np.array([0, 24], np.int64),
+    }
+    nodes = [
+        helper.make_node("Reshape", ["x", "steps"], ["a"], name="/net/Steps"),
+        helper.make_node("Conv", ["a", "k"], ["b"], name="/net/conv/Conv", pads=pads, dilations=[dilations]),
+        helper.make_node("Tanh", ["b"], ["c"], name="/net/act/Tanh"),
+        helper.make_node("Reshape", ["c", "flat"], ["d"], name="/net/Flat"),
+        helper.make_node("MatMul", ["d", "v"], ["y"], name="/net/leave/MatMul"),
+    ]
+    return model(nodes, stored)
+
+
+@pytest.mark.parametrize(
+    ("pads", "said"), [((2, 0), "with all its padding before (causal)"), ((0, 2), "with all its padding after")]
+)
+def test_padding_at_other_sides_is_told_from_the_answers(tmp_path: Path, pads: tuple[int, int], said: str) -> None:
+    one = case(tmp_path, convolved(pads), convolved())
+    best = inside.suspicions(one.bench(one.exact, one.answers_of(convolved(pads))))[0]
+    assert best.holds
+    assert f"Conv of `net.conv` {said}" in best.name
+
+
+def test_a_kernel_spread_wider_is_not_called_padding(tmp_path: Path) -> None:
+    other = convolved((2, 2), dilations=2)
+    one = case(tmp_path, other, convolved())
+    assert not any(t.holds for t in inside.suspicions(one.bench(one.exact, one.answers_of(other))))

@@ -46,8 +46,8 @@ def ways(node: onnx.NodeProto) -> Iterator[Otherwise]:
     known = WAYS.get(node.op_type)
     if known is not None:
         yield from known(node, told)
-    if "pads" in told and list(told["pads"]) != _turned(told["pads"]):
-        yield _with(node, "with its padding on the other sides", pads=_turned(told["pads"]))
+    if "pads" in told:
+        yield from (_with(node, said, pads=pads) for said, pads in _pads(list(told["pads"])))
 
 
 def _softmax(node: onnx.NodeProto, told: Told) -> Iterator[Otherwise]:
@@ -164,10 +164,21 @@ WAYS: dict[str, Callable[[Any, Told], Iterator[Otherwise]]] = {
 }
 
 
-def _turned(pads: Sequence[int]) -> list[int]:
-    """Padding before and after every axis, each in the other's place."""
+def _pads(pads: list[int]) -> Iterator[tuple[str, list[int]]]:
+    """The same padding at other sides of every axis; first stands what is before each, then what is after."""
     half = len(pads) // 2
-    return [*pads[half:], *pads[:half]]
+    before, after = pads[:half], pads[half:]
+    none, both = [0] * half, [one + other for one, other in zip(before, after, strict=True)]
+    ways = {
+        "with its padding on the other sides": [*after, *before],
+        "with all its padding before (causal)": [*both, *none],
+        "with all its padding after (as SAME pads an even size)": [*none, *both],
+    }
+    seen = [pads]
+    for said, other in ways.items():
+        if other not in seen:
+            seen.append(other)
+            yield said, other
 
 
 def _with(node: onnx.NodeProto, said: str, kind: Kind = "export", **attributes: Any) -> Otherwise:
