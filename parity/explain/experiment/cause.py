@@ -110,6 +110,10 @@ def _mistaken(case: Case, rung: Rung, bench: Bench, trials: Sequence[Trial], cha
             return reproduced(best.kind, best, trials)
         return _and_more(case, rung, bench, best, trials)
     own = rung.name == "artifact as found" and case.found is not None
+    if (
+        own and another_network(case) is not None
+    ):  # two mistakes at once around another network are not worth the search
+        return None
     over = _over_wrong_weights(case, bench) if own else None
     if over is not None:
         return over

@@ -40,7 +40,8 @@ def trials_of(case: Case, bench: Bench, rungs: Sequence[Rung]) -> list[Trial]:
     trials = screened(bench, preprocessing.suspicions)
     trials += tried(bench, [*streams.suspicions(bench), *behind, *_narrower(case), *_as_rungs(case, rungs)])
     if max((trial.score for trial in trials), default=0.0) < EXACT:
-        smooth = opened(case.exact, output_names(case.config.signature))
+        own = bench.graph == case.exact
+        smooth = bench.infer if own else opened(case.exact, output_names(case.config.signature))
         enough = enough_of(case, bench)
         fitted = [*preprocessing.fitted_scale(bench, smooth, enough), *gamma.fitted_gamma(bench, smooth, enough)]
         trials += tried(bench, fitted)

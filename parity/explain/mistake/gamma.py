@@ -55,7 +55,7 @@ def fitted_gamma(bench: Bench, smooth: Infer, enough: float) -> Iterator[Hypothe
             continue
         for span in _spans(bench, tensor):
             yield from _curves(bench, tensor, span, enough)
-            for infer in (bench.infer, smooth):
+            for infer in dict.fromkeys((bench.infer, smooth)):
                 yield _fitted(replace(bench, infer=infer), bench, tensor, span, enough)
 
 

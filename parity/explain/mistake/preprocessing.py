@@ -197,7 +197,7 @@ def fitted_scale(bench: Bench, smooth: Infer, enough: float) -> Iterator[Hypothe
     They are fitted with the sound graph, and with the float graph, `smooth`: among the steps of integers a search may find no
     way down. `enough`: the share of the error that a mistake must explain which is known to a few digits only.
     """
-    for infer in (bench.infer, smooth):
+    for infer in dict.fromkeys((bench.infer, smooth)):
         yield from _fitted(bench, infer, enough)
 
 
