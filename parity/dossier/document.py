@@ -57,7 +57,8 @@ class PolicyFact(Fact):
 
 class FindingFact(Fact):
     """One limit met by one measurement. `used`: the share of what the limit allows that the worse bound takes up; `of`: the
-    policy's name of the metric, `by` the columns that it names."""
+    policy's name of the metric, `by` the columns that it names, `kind` and `bound` what the policy asks. Of errors (`of`) the
+    sign of every figure is turned, as it is judged."""
 
     metric: str
     unit: str
@@ -77,6 +78,8 @@ class FindingFact(Fact):
     sentence: str
     of: str | None = None
     by: tuple[str, ...] = ()
+    kind: str | None = None
+    bound: float | None = None
 
 
 class Target(Fact):
