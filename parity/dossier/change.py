@@ -12,6 +12,7 @@ from compile import percent
 from parity.dossier import figures
 from parity.dossier.document import Change, Direction, Dossier, LimitChange, LimitFact, PolicyFact, Target, TargetChange
 from parity.dossier.terms import edits, limits_missing, target_term, terms_changed
+from parity.policy import OF_SIZE
 
 Key = tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...], str]
 LAST_VERDICT = "the last verdict"
@@ -177,7 +178,20 @@ def _besides(old: PolicyFact, new: PolicyFact) -> Iterator[LimitChange]:
     was, now = set(old.allow_deferred), set(new.allow_deferred)
     for one in edits(old.besides, new.besides):
         waits: Direction = "tightened" if now < was else "loosened" if now > was else "changed"
-        yield one.model_copy(update={"direction": waits}) if one.limit == "allow_deferred" else one
+        if one.limit == "goal":
+            yield _exemption(one)
+        else:
+            yield one.model_copy(update={"direction": waits}) if one.limit == "allow_deferred" else one
+
+
+def _exemption(goal: LimitChange) -> LimitChange:
+    """A goal of size frees int8 from the limit on its latency; any other goal is what holds where none is named."""
+    then, now = goal.before == OF_SIZE, goal.after == OF_SIZE
+    if then == now:
+        return goal.model_copy(update={"direction": "reworded"})
+    before, after = ("exempt (`goal: size`)" if exempt else "judged" for exempt in (then, now))
+    direction: Direction = "loosened" if now else "tightened"
+    return LimitChange(limit="latency_ratio of int8", before=before, after=after, direction=direction)
 
 
 def _keyed(policy: PolicyFact) -> dict[tuple[Key, int], LimitFact]:

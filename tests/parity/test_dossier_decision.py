@@ -329,6 +329,16 @@ def test_a_limit_edited_after_release_and_verdict_is_told_once_with_both() -> No
     )
 
 
+def test_a_goal_of_size_is_told_as_an_exemption_not_as_a_limit() -> None:
+    free = POLICY.model_copy(update={"besides": {"goal": "goal size"}})
+    told_as = "latency_ratio of int8: judged → exempt (`goal: size`)."
+    assert f"Limit loosened since version 3: {told_as}" in told(dossier(target()), target(), policy=free)
+    back = told(dossier(target(), policy=free), target())
+    assert "Limit tightened since version 3: latency_ratio of int8: exempt (`goal: size`) → judged." in back
+    fast = POLICY.model_copy(update={"besides": {"goal": "goal speed"}})
+    assert [one.direction for one in limits_changed(POLICY, fast)] == ["reworded"]
+
+
 def test_what_is_asked_of_a_new_target_is_no_edit() -> None:
     now = asked(target_new="required, edge, int8")
     assert not any("Judged otherwise" in one for one in told(dossier(target()), target(), target("new"), policy=now))
