@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from compile.config import ModelFile, TargetFile
+from compile.config import ModelFile, QuantizeConfig, TargetFile
 from parity.dossier import junit, page, summary
-from parity.dossier.advice import next_step
+from parity.dossier.advice import next_step, when_refused
 from parity.dossier.change import Before, limits_changed
 from parity.dossier.document import Dossier, PolicyFact
 from parity.dossier.evidence import Cause
@@ -118,7 +118,8 @@ def test_an_open_limit_says_what_would_decide_and_which_way(more: dict[str, Any]
     assert [text for text in (facts.ship.sentence, *renderings) if says not in text] == []
 
 
-SLOW = finding("FAIL", "latency ratio", unit="ratio", against="float")
+SLOW = finding("FAIL", "latency ratio", unit="ratio", against="float", of="latency_ratio")
+LARGE = finding("FAIL", "size ratio", unit="ratio", against="float", of="size_ratio")
 
 
 @pytest.mark.parametrize(
@@ -130,8 +131,14 @@ SLOW = finding("FAIL", "latency ratio", unit="ratio", against="float")
         (
             "FAIL",
             {"findings": (SLOW,)},
-            "`lockstep tune m edge --minutes 5` looks for the fastest recipe that passes; wh",
+            "int8 does not pay here: name a float target instead, or `goal: {kind: size, why: …}` in the policy",
         ),
+        (
+            "FAIL",
+            {"findings": (SLOW,)},
+            "`lockstep tune m edge --minutes 5` tells whether another recipe is fast enough",
+        ),
+        ("FAIL", {"findings": (LARGE,)}, "int8 does not pay here: name a float target instead."),
         ("INCONCLUSIVE", {}, "`lockstep plan m` says how many"),
         ("INCONCLUSIVE", {"findings": (finding("INCONCLUSIVE", value=float("nan")),)}, "`lockstep bundle`"),
         ("INCONCLUSIVE", {"findings": (finding("INCONCLUSIVE", against="float"),)}, "remove the target's `timing`"),
@@ -142,6 +149,27 @@ SLOW = finding("FAIL", "latency ratio", unit="ratio", against="float")
 def test_what_does_not_pass_says_what_to_do_next(status: str, more: dict[str, Any], says: str | None) -> None:
     found = next_step(target("edge", status, **more), "m")
     assert found is None if says is None else found is not None and says in found
+
+
+def test_what_mends_answers_is_not_advised_where_speed_alone_is_missed() -> None:
+    usual = QuantizeConfig()
+    slow = "\n".join(when_refused("m", usual, {"edge": ["latency_ratio"]}))
+    assert "`goal: {kind: size, why: …}`" in slow
+    assert "`lockstep tune m edge --minutes 5`" in slow
+    assert "a float target in its place" in slow
+    assert not any(word in slow for word in ("kl", "calibration rows", "keep_float"))
+    both = "\n".join(when_refused("m", usual, {"edge": ["latency_ratio"], "other": ["agreement", "latency_ratio"]}))
+    assert "quantize: {algorithm: kl}, more calibration rows, or `keep_float` for the first and last layers" in both
+    assert "edge: slower than float" in both
+    wrong = "\n".join(when_refused("m", usual, {"edge": ["agreement"]}))
+    assert "goal" not in wrong
+    assert when_refused("m", usual, {}) == []
+
+
+def test_what_the_config_already_says_is_not_advised() -> None:
+    kept = QuantizeConfig(algorithm="kl", keep_float=("stem", "head"))
+    told = "\n".join(when_refused("m", kept, {"edge": ["agreement"]}))
+    assert "quantize: more calibration rows, or `keep_float` for more layers than it names" in told
 
 
 def test_the_next_step_stands_on_the_first_screen() -> None:
