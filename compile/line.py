@@ -25,7 +25,7 @@ from compile.config import LimitsConfig, ModelFile, load_model
 from compile.errors import ToolchainError
 from compile.job import Jobs, failure
 from compile.project import Project
-from compile.step import Record, Step, changes, commit, read_record
+from compile.step import Record, Step, altered, changes, commit, read_record
 
 T = TypeVar("T")
 Named = ParamSpec("Named")
@@ -36,13 +36,14 @@ OWN_LIMITS = LimitsConfig(time_s=3600, memory_gib=64)
 class Event:
     """Something a person may want to see: who (a target, or the model itself), what, and whether it ran.
 
-    `until`: by `time.monotonic`, when what goes on ends by itself.
+    `until`: by `time.monotonic`, when what goes on ends by itself. `altered`: files that it made and that are no longer as made.
     """
 
     who: str
     what: str
     ran: bool
     until: float | None = None
+    altered: tuple[str, ...] = ()
 
 
 Notify = Callable[[Event], None]
@@ -116,7 +117,7 @@ class Line:
         self.reasons[step.name] = because
         if self.dry:
             raise WouldRun(step.name)
-        self.notify(Event(who, step.name, ran=True))
+        self.notify(Event(who, step.name, ran=True, altered=altered(step)))
         folder = self.out / ".work" / step.name.replace("/", "--")
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
