@@ -96,6 +96,42 @@ def test_labels_that_are_no_class_of_the_model(project: Path) -> None:
     refused(project, 2, "labels: found int64 such as 4; expected integers from 0 to 3")
 
 
+LOOKUP = """
+from torch import nn
+
+
+class Lookup(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table, self.head = nn.Embedding(28, 8), nn.Linear(8, 4)
+
+    def forward(self, ids):
+        return self.head(self.table(ids).mean(1))
+
+
+def build():
+    return Lookup()
+"""
+
+
+def test_rows_that_the_source_itself_cannot_answer_are_named(project: Path) -> None:
+    """Runtimes fail on them first; what is told is the suite's batch, its rows, its ranges and the source's own words."""
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    (project / "tiny" / "model.py").write_text(LOOKUP)
+    layers = torch.nn.ModuleDict({"table": torch.nn.Embedding(28, 8), "head": torch.nn.Linear(8, 4)})
+    save_file(layers.state_dict(), project / "tiny" / "weights.safetensors")
+    ids = np.random.default_rng(0).integers(0, 28, (200, 6))
+    ids[150, 2] = 29
+    np.savez(project / "tiny" / "suite.npz", ids=ids, id=np.array([f"take-{i}" for i in range(200)]))
+    edit(project, "x: {dtype: float32, shape: [batch, 16]}", "ids: {dtype: int64, shape: [batch, 6]}")
+    edit(project, "targets: [cloud-cpu-onnxruntime, edge-x86-openvino-fp32]", "targets: [cloud-cpu-onnxruntime]")
+    told = "suite batch 2 (rows `take-128` to `take-191`): the source model itself raised IndexError: index out of range in"
+    refused(project, 2, f"configs/models/tiny.yaml: {told} self. The batch holds `ids` from 0 to 29", verb="check")
+
+
 def test_an_edge_target_is_no_baseline(project: Path) -> None:
     edit(project, "baseline: [cloud-cpu-onnxruntime]", "baseline: [edge-x86-openvino-fp32]")
     done = run_in(project, "check", "tiny")
