@@ -191,6 +191,7 @@ def test_the_next_step_stands_on_the_first_screen() -> None:
         ("PASS", {"pairs": (pair(differ=0),), "baseline_wanted": "gpu"}, "yes", "gpu was wanted and not seen here"),
         ("FAIL", {"cause": FOUND}, "no", "Agreement against the source"),
         ("ERROR", {}, "no", "ERROR for a reason"),
+        ("ERROR", {"why": "pump: targets/edge/build: it broke"}, "no", "pump: targets/edge/build"),
         ("INCONCLUSIVE", {"cause": FOUND}, "not yet", "Agreement against the source"),
         ("DEFERRED", {"deferral_allowed": True}, "not yet", "DEFERRED for a reason"),
     ],

@@ -241,6 +241,9 @@ def test_a_cause_its_depth_and_a_self_test_are_shown_where_they_were_found() -> 
     text = page.target(dossier(one), one)
     assert "layer3 is what int8 cannot hold" in text
     assert "Lowest at layer3: 25.0 dB" in text
+    assert "To reproduce: <code>python again.py</code>" in text
+    alike = target(cause=cause, pairs=(pair(differ=0), pair("source", 0)))
+    assert "To reproduce" not in page.target(dossier(alike), alike), "there is nothing to see side by side"
     assert "Of 40 planted faults 31 break the policy and had to be caught; 30 of those were" in text
     assert "1e-5" in text
     assert "30 of 31" in page.release(dossier(one))
