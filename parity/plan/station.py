@@ -19,6 +19,7 @@ from compile import build
 from compile.config import TargetFile, TaskKind, load_target
 from compile.dataset import columns_of
 from compile.line import Line
+from compile.source import refuse_no_model
 from parity.kinds import codes
 from parity.limit import Against, Limit, Metric
 from parity.plan import outlook
@@ -94,6 +95,7 @@ class Planned:
 def plan(line: Line, flips: float) -> list[Planned]:
     """The plan of every target of a model; prepares the suite, runs nothing else."""
     policy = load_policy(line.project, line.config.policy)
+    refuse_no_model(line.project, line.model, line.config.source)
     columns = columns_of(build.data(line, "suite").folder)
     refuse_idle_limits(policy, line.config, list(columns))
     shape, rows = shape_of(columns, policy, line.config.task.kind), len(columns["row"])
