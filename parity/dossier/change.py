@@ -16,6 +16,8 @@ from parity.policy import OF_SIZE
 
 Key = tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...], str]
 LAST_VERDICT = "the last verdict"
+CLEAR_DROP = 0.02
+"""The share of right answers whose loss is told where no margin says how much may be lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ def changed(before: Before, now: Now) -> Change:
         suite=suite,
         suite_inputs=inputs,
         source_right=right,
+        source_worse=_worse(right, now.policy, since, another=bool(suite)),
         policy=limits,
         policy_since_judged=judged,
         judged_as=terms,
@@ -120,6 +123,23 @@ def _moved(right: tuple[float | None, float | None]) -> list[str]:
     if None in right or before == after:
         return []
     return [f"The source itself was right on {before} of the rows, now on {after}."]
+
+
+def _worse(right: tuple[float | None, float | None], policy: PolicyFact, since: str, *, another: bool) -> str | None:
+    """That the source itself lost more right answers than the policy lets an artifact lose."""
+    before, after = right
+    if before is None or after is None:
+        return None
+    margins = [
+        one.bound * (before if one.kind == "relative_margin" else 1) for one in policy.limits if one.metric == "correct"
+    ]
+    if before - after <= min(margins, default=CLEAR_DROP):
+        return None
+    suite = ", by another suite" if another else ""
+    return (
+        f"Mind that the source itself got worse since {since}{suite}: it was right on {percent.share(before)} of the rows and "
+        f"is on {percent.share(after)}. Parity with it says nothing of that."
+    )
 
 
 def _dated(

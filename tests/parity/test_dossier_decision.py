@@ -11,7 +11,7 @@ from compile.config import ModelFile, QuantizeConfig, TargetFile
 from parity.dossier import junit, page, summary
 from parity.dossier.advice import next_step, when_refused
 from parity.dossier.change import Before, limits_changed
-from parity.dossier.document import Dossier, PolicyFact
+from parity.dossier.document import Dossier, LimitFact, PolicyFact
 from parity.dossier.evidence import Cause
 from parity.dossier.judged import missed, reason
 from parity.dossier.reading import used
@@ -437,6 +437,42 @@ def test_where_the_sources_own_right_answers_moved_both_shares_are_given() -> No
         old, target(right=(0.8785, 0.9))
     )
     assert not any("The source itself" in one for one in told(old, target(right=(0.9242, 0.8))))
+
+
+MARGIN = LIMIT.model_copy(update={"metric": "correct", "kind": "margin", "bound": 0.05})
+RELATIVE = LIMIT.model_copy(update={"metric": "correct", "kind": "relative_margin", "bound": 0.1})
+
+
+@pytest.mark.parametrize(
+    ("limits", "after", "told_of"),
+    [
+        ((LIMIT,), 0.89, False),
+        ((LIMIT,), 0.87, True),
+        ((LIMIT, MARGIN), 0.87, False),
+        ((LIMIT, MARGIN), 0.84, True),
+        ((LIMIT, RELATIVE), 0.82, False),
+        ((LIMIT, RELATIVE), 0.80, True),
+        ((LIMIT, RELATIVE, MARGIN), 0.84, True),
+        ((LIMIT,), 0.99, False),
+    ],
+)
+def test_a_source_that_lost_more_than_an_artifact_may_lose_stands_beside_the_answer(
+    limits: tuple[LimitFact, ...], after: float, told_of: bool
+) -> None:
+    policy = POLICY.model_copy(update={"limits": limits})
+    old = dossier(target(right=(0.9, 0.9)), policy=policy)
+    now = dossier(target(right=(after, after)), before=Before("version 3", old), policy=policy)
+    first = page.release(now).partition("<nav")[0].partition("q-stand")[0]
+    words = f"the source itself got worse since version 3: it was right on 90.00 % of the rows and is on {after:.2%}"
+    for text in (first.replace("\u00a0", " "), summary.markdown(now).partition("**May the edge")[0]):
+        assert (words.replace("%", " %").replace("  ", " ") in text) == told_of
+    assert now.ship.word == "yes"
+
+
+def test_where_the_suite_is_another_a_worse_source_is_told_with_that() -> None:
+    old = dossier(target(right=(0.9, 0.9)))
+    other = dossier(target(right=(0.7, 0.7)), before=Before("version 3", old), suite_digest="v" * 64)
+    assert "since version 3, by another suite: it was right" in str(other.change.source_worse)
 
 
 def test_facts_without_terms_are_compared_in_what_they_say() -> None:
