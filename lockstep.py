@@ -1,6 +1,6 @@
 """The front door: one `lockstep` command. Verbs parse, call one station, print, and exit with a code that CI can use.
 
-Exit codes: 0 passed; 1 a verdict failed; 2 configuration or usage; 3 a toolchain or the registry failed; 4 could not
+Exit codes: 0 passed; 1 a verdict failed; 2 configuration or usage; 3 a toolchain, the registry or the machine failed; 4 could not
 be judged; 130 interrupted. Of several, the first of 2, 3, 1, 4, 0 that occurred.
 """
 

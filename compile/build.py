@@ -17,9 +17,10 @@ from compile.errors import ConfigError, ToolchainError
 from compile.line import Line, Unavailable, own_code, station
 from compile.project import GRAPH_FILE
 from compile.share import checked_share
-from compile.source import file_of
+from compile.source import file_key, file_of
 from compile.step import Record, Step, read_record
 from compile.toolchain import job_document, run_worker, version, worker_inputs
+from compile.yaml_file import line_of
 
 PREPARED_BY = ("numpy",)
 LOWERED_BY = ("torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime")
@@ -40,12 +41,12 @@ def data(line: Line, part: str) -> Made:
     config = line.config.data(part)
     if config is None:
         raise ConfigError(f"configs/models/{line.model}.yaml: an int8 target needs `calibration`; it is missing")
-    files = [*config.files, *([config.npz] if config.npz else [])]
+    files = dict.fromkeys(config.files, "files") | ({config.npz: "npz"} if config.npz else {})
     inputs = {
         f"{part} in the config": config.digest,
         "preprocess": str(line.config.preprocess),
         "inputs in the config": digest.of_document(line.config.signature.document()),
-        **{name: _digest_of(line, name, part) for name in files},
+        **{name: _digest_of(line, name, part, key) for name, key in files.items()},
         **tools(*PREPARED_BY),
     }
     suite = None if part == "suite" else data(line, "suite")
@@ -76,7 +77,9 @@ def source_inputs(line: Line) -> dict[str, str]:
         "inputs and outputs in the config": digest.of_document(line.config.signature.document()),
     }
     if path is not None:
-        inputs[path.relative_to(line.project.root).as_posix()] = _digest_of(line, str(path), "source")
+        inputs[path.relative_to(line.project.root).as_posix()] = _digest_of(
+            line, str(path), "source", file_key(line.config.source)
+        )
     brought = fetched(line)
     return inputs if brought is None else inputs | {"fetched model": brought.digest}
 
@@ -170,10 +173,12 @@ def tools(*packages: str) -> dict[str, str]:
     return {**versions, "lockstep's own code": own_code("compile")}
 
 
-def _digest_of(line: Line, name: str, role: str) -> str:
+def _digest_of(line: Line, name: str, role: str, key: str) -> str:
+    """Digest of a file that the config names under `role.key`."""
     path = line.project.root / name
     if not path.is_file():
-        raise ConfigError(f"configs/models/{line.model}.yaml: {role}: no such file: {path}")
+        at = line_of(line.project.config_of(line.model), role, key)
+        raise ConfigError(f"{at}: {role}.{key}: no such file: {path}")
     return digest.of_file(path)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import re
 import shutil
 import sys
 import threading
@@ -25,7 +26,8 @@ from compile.config import LimitsConfig, ModelFile, load_model
 from compile.errors import ToolchainError
 from compile.job import Jobs, failure
 from compile.project import Project
-from compile.step import Record, Step, changes, commit, read_record
+from compile.step import Record, Step, altered, changes, commit, read_record
+from compile.yaml_file import line_of
 
 T = TypeVar("T")
 Named = ParamSpec("Named")
@@ -36,13 +38,14 @@ OWN_LIMITS = LimitsConfig(time_s=3600, memory_gib=64)
 class Event:
     """Something a person may want to see: who (a target, or the model itself), what, and whether it ran.
 
-    `until`: by `time.monotonic`, when what goes on ends by itself.
+    `until`: by `time.monotonic`, when what goes on ends by itself. `altered`: files that it made and that are no longer as made.
     """
 
     who: str
     what: str
     ran: bool
     until: float | None = None
+    altered: tuple[str, ...] = ()
 
 
 Notify = Callable[[Event], None]
@@ -104,7 +107,7 @@ class Line:
         (folder / "request.json").write_text(json.dumps(request))
         command = [sys.executable, "-m", "compile.child", str(folder)]
         self.jobs.run(command, folder=folder, limits=limits, what=what, env={"PYTHONPATH": _packages()})
-        return folder / "made", _report(folder, what)
+        return folder / "made", _report(folder, what, self.project.root)
 
     def keep(self, step: Step, who: str, run: Callable[[Path, str], tuple[Path, dict[str, str]]]) -> Record:
         """The step's record: the one that lies there if nothing changed, else of what `run` makes in a work folder."""
@@ -116,7 +119,7 @@ class Line:
         self.reasons[step.name] = because
         if self.dry:
             raise WouldRun(step.name)
-        self.notify(Event(who, step.name, ran=True))
+        self.notify(Event(who, step.name, ran=True, altered=altered(step)))
         folder = self.out / ".work" / step.name.replace("/", "--")
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -187,7 +190,7 @@ def _packages() -> str:
     return str(Path(__file__).parent.parent)
 
 
-def _report(folder: Path, what: str) -> dict[str, str]:
+def _report(folder: Path, what: str, root: Path) -> dict[str, str]:
     """The files that the child's user code read; raises what the child raised."""
     path = folder / "report.json"
     if not path.is_file():
@@ -200,8 +203,11 @@ def _report(folder: Path, what: str) -> dict[str, str]:
         raise failure(what, error["message"], folder / "log.txt")
     if error["kind"] == "ToolchainError":
         raise ToolchainError(f"{what}: {error['message']} (log: {folder / 'log.txt'})")
-    raise child.ERRORS[error["kind"]](f"{_config_name(what)}{error['message']}")
+    raise child.ERRORS[error["kind"]](f"{_config_at(root, what, error['message'])}: {error['message']}")
 
 
-def _config_name(what: str) -> str:
-    return f"configs/models/{what.split(':')[0]}.yaml: "
+def _config_at(root: Path, what: str, message: str) -> str:
+    """The model's config, with the line of the key that the message begins with, where it does: `suite batch 0: …`."""
+    config = f"configs/models/{what.split(':')[0]}.yaml"
+    about = re.split(r"[^a-z_.]", message, maxsplit=1)[0].split(".")
+    return line_of(root / config, *about).removeprefix(f"{root}/") if about[0] in ModelFile.model_fields else config

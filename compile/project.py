@@ -32,5 +32,8 @@ class Project:
     def embedded_registry(self) -> Path:
         return self.root / ".lockstep" / "registry"
 
+    def config_of(self, model: str) -> Path:
+        return self.configs / "models" / f"{model}.yaml"
+
     def out(self, model: str) -> Path:
         return self.root / "out" / model

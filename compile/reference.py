@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from compile.answerable import Infer, answering
 from compile.config import load_model
+from compile.dataset import columns_of
 from compile.errors import ToolchainError
 from compile.kept import Batch
 from compile.project import Project
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
     from onnx.reference.op_run import OpRun
 
 Array = np.ndarray[Any, Any]
-Infer = Callable[[Batch], Batch]
 EPSILON = float(np.finfo(np.float32).eps)
 FIRST_ROWS = 8
 SHAKES = 2
@@ -48,7 +49,8 @@ def observe_source(project: Project, made: Path, model: str, suite: str, fetched
     (made / "outputs").mkdir()
     wanted = {t.name for t in signature.answers}
     with quiet():
-        for path, _, outputs in walk(in_float32(source, signature), Path(suite), signature):
+        infer = answering(in_float32(source, signature), signature, columns_of(Path(suite)), "suite")
+        for path, _, outputs in walk(infer, Path(suite), signature):
             np.savez(made / "outputs" / path.name, **{k: v for k, v in outputs.items() if k in wanted})  # type: ignore[arg-type]  # numpy's stub
         floors, method = _floors(source, signature, Path(suite), made / "outputs")
     (made / "floor.json").write_text(json.dumps({"method": method, "outputs": floors}, indent=1, sort_keys=True))

@@ -16,6 +16,7 @@ from compile import user_code
 from compile.config import SourceConfig
 from compile.errors import ConfigError, nearest
 from compile.project import Project
+from compile.yaml_file import line_of
 
 if TYPE_CHECKING:
     import onnx
@@ -26,6 +27,13 @@ SAVE_INSTEAD = (
     "save it as `safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')` and name a `builder`, "
     "or log it to MLflow with `serialization_format='pt2'`, or export it to ONNX"
 )
+
+ONNX_STARTS = frozenset(
+    bytes([byte]) for byte in (0x08, 0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42, 0x72, 0xA2, 0xCA, 0xD2)
+)
+"""The tags of ModelProto's fields (onnx.proto: 1 to 8, 14, 20, 25, 26): what a serialized one can begin with."""
+CHECKPOINT_STARTS = (b"PK", b"\x80\x02")
+"""A zip archive, as torch has saved since 1.6, or the older format's pickle of protocol 2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +49,34 @@ def file_of(project: Project, config: SourceConfig) -> Path | None:
     """The file whose bytes are the model, where the config names one."""
     name = config.weights or config.onnx
     return None if name is None else project.root / name
+
+
+def file_key(config: SourceConfig) -> str:
+    """The key of the config that names that file."""
+    return "weights" if config.weights else "onnx"
+
+
+def refuse_no_model(project: Project, model: str, config: SourceConfig) -> None:
+    """ConfigError, naming the config's line, where that file is missing or begins as no model does; its rest is not read."""
+    path, key = file_of(project, config), file_key(config)
+    if path is None:
+        return
+    at = f"{line_of(project.config_of(model), 'source', key)}: source.{key}"
+    if not path.is_file():
+        raise ConfigError(f"{at}: no such file: {path}")
+    with path.open("rb") as stream:
+        head = stream.read(9)
+    if not _begins_as_model(path, key, head):
+        kind = "ONNX" if key == "onnx" else "safetensors" if path.suffix == ".safetensors" else "checkpoint"
+        raise ConfigError(f"{at}: {path} is no {kind} file, by its first bytes")
+
+
+def _begins_as_model(path: Path, key: str, head: bytes) -> bool:
+    if key == "onnx":
+        return head[:1] in ONNX_STARTS
+    if path.suffix == ".safetensors":  # the length of its header, then the header, which is JSON
+        return head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size
+    return head[:2] in CHECKPOINT_STARTS
 
 
 def fetch(project: Project, made: Path, uri: str, tracking_uri: str) -> None:

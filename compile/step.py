@@ -68,6 +68,13 @@ def changes(step: Step, root: Path) -> list[str]:
     return reasons + _changed_files(record.outputs, step.folder, "the built file changed or is gone")
 
 
+def altered(step: Step) -> tuple[str, ...]:
+    """The files that the step wrote and that somebody changed or took away since."""
+    record = read_record(step.folder)
+    files = {} if record is None else record.outputs
+    return tuple(name for name, was in files.items() if _now(step.folder / name) != was)
+
+
 def commit(step: Step, made: Path, *, read: Mapping[str, str], because: list[str]) -> Record:
     """Make `made` the step's folder, all at once, with its record. What was there before is gone."""
     outputs = digest.of_files(made)
@@ -92,10 +99,14 @@ def replace(made: Path, folder: Path) -> None:
 def _changed_files(files: Mapping[str, str], root: Path, why: str) -> list[str]:
     reasons = []
     for name, was in files.items():
-        now = digest.of_file(root / name) if (root / name).is_file() else None
+        now = _now(root / name)
         if now != was:
             reasons.append(f"{name}: {why} ({_difference(was, now)})")
     return reasons
+
+
+def _now(path: Path) -> str | None:
+    return digest.of_file(path) if path.is_file() else None
 
 
 def _difference(was: str | None, now: str | None) -> str:

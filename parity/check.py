@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,7 +96,7 @@ def _built(line: Line, use: TargetUse) -> Outcome:
 def verdict(line: Line, use: TargetUse) -> Outcome:
     """Observe what can be observed here, and judge it; what cannot is DEFERRED, with the reason."""
     built = build.artifact(line, use.name)
-    observed, deferred = _observed(line, use.name)
+    observed, deferred = _observed_or_refused(line, use.name)
     places: dict[str, str | None] = {"suite": str(build.data(line, "suite").folder), "build": str(built.folder)}
     digests = {
         "artifact": build.artifact_digest(built),
@@ -148,6 +149,16 @@ def _observed(line: Line, name: str) -> tuple[Made | None, str | None]:
     observed = observe.observation(line, name)
     reason = observe.unavailable(observed)
     return (observed, None) if reason is None else (None, reason)
+
+
+def _observed_or_refused(line: Line, name: str) -> tuple[Made | None, str | None]:
+    """The same; where a runtime fails on the suite and the source itself cannot answer it either, that is the ConfigError."""
+    try:
+        return _observed(line, name)
+    except ToolchainError:
+        with suppress(ToolchainError):
+            observe.source(line)
+        raise
 
 
 def _sides(line: Line, name: str, observed: Made, baseline: Baseline, places: dict[str, str | None]) -> dict[str, str]:

@@ -152,9 +152,21 @@ def limited(limit: Limit, scene: measure.Scene, policy: Policy) -> Iterator[Find
         for name, measured in measure.measured(limit, against, scene):
             sense, bound = limit.sense, limit.threshold
             status = decide(measured, sense, bound)
-            sentence = said(name, against, measured, sense, bound, status) + looked_up(limit, against, scene)
-            behind = (limit.metric, limit.why, limit.confidence, limit.by)
-            yield Finding(name, against, status, sense, bound, measured, sentence, *behind)
+            sentence = said(name, against, measured, sense, bound, status) + contrasted(limit)
+            sentence += looked_up(limit, against, scene)
+            yield Finding(name, against, status, sense, bound, measured, sentence, *behind(limit))
+
+
+def behind(limit: Limit) -> tuple[str, str, float, tuple[str, ...], str, float]:
+    """What a finding keeps of its limit."""
+    return limit.metric, limit.why, limit.confidence, limit.by, limit.kind, limit.bound
+
+
+def contrasted(limit: Limit) -> str:
+    """What the figure is where it is neither a value nor the plain gain of the candidate."""
+    if limit.kind == "relative_margin":
+        return f" (relative margin {limit.bound:g})"
+    return " (the reference's less the candidate's)" if limit.is_a.errors else ""
 
 
 def looked_up(limit: Limit, against: Against, scene: measure.Scene) -> str:
@@ -180,10 +192,7 @@ def unseen(limit: Limit, config: ModelFile) -> Finding:
         limit.threshold,
         anything,
         sentence,
-        limit.metric,
-        limit.why,
-        limit.confidence,
-        limit.by,
+        *behind(limit),
     )
 
 

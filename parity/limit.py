@@ -45,6 +45,8 @@ Metric = Literal[
 ]
 Against = Literal["source", "baseline", "float"]
 Bound = Literal["at_least", "at_most", "margin", "relative_margin"]
+Unit = Literal["share", "points", "relative", "label", "plain", "ratio", "floors", "dB", "nats"]
+"""`points`: a difference of shares; `relative`: a part of the reference's; `label`: the label's own; `plain`: a number alone."""
 PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "int8")
 PAIRS: tuple[Against, ...] = ("source", "baseline")
 MARGINS: tuple[Bound, ...] = ("margin", "relative_margin")
@@ -52,7 +54,10 @@ MARGINS: tuple[Bound, ...] = ("margin", "relative_margin")
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a metric is: how it is bounded, between which values it lies, and which tasks have it (None for all)."""
+    """What a metric is: how it is bounded, between which values it lies, and which tasks have it (None for all).
+
+    `unit`: of its figures as they are judged. `errors`: less of it is better, and a margin binds it with its sign turned.
+    """
 
     bounds: tuple[Bound, ...]
     span: tuple[float, float] = (0.0, 1.0)
@@ -60,37 +65,41 @@ class Kind:
     against: tuple[Against, ...] = PAIRS
     labels: bool = False
     routed: bool = False
+    unit: Unit = "share"
+    errors: bool = False
 
 
 LEAST_PROBABILITY = 1e-7
 """Where probabilities are cut off for KL: about the resolution of float32 below 1."""
 MOST_KL = -math.log(LEAST_PROBABILITY)
 KINDS: Mapping[Metric, Kind] = {
-    "float_error": Kind(("at_most",), (0, math.inf), against=("source",)),
-    "sqnr_db": Kind(("at_least",), (0, math.inf)),
+    "float_error": Kind(("at_most",), (0, math.inf), against=("source",), unit="floors"),
+    "sqnr_db": Kind(("at_least",), (0, math.inf), unit="dB"),
     "agreement": Kind(("at_least",)),
     "worst_slice": Kind(("at_least",)),
-    "correct": Kind(MARGINS),
-    "macro_f1": Kind(MARGINS, tasks=("classification",), labels=True),
-    "f1": Kind(MARGINS, tasks=("binary_score",), labels=True),
-    "auc": Kind(MARGINS, tasks=("binary_score",), labels=True),
-    "character_errors": Kind(MARGINS, tasks=("sequence",), labels=True),
-    "word_errors": Kind(MARGINS, tasks=("sequence",), labels=True),
-    "mean_error": Kind(MARGINS, (0, math.inf), tasks=("regression",), labels=True),
-    "recall_at_k": Kind(MARGINS, tasks=("embedding",), labels=True),
-    "mean_average_precision": Kind(MARGINS, tasks=("detection",), labels=True),
-    "kl": Kind(("at_most",), (0, MOST_KL), tasks=("classification", "sequence")),
-    "confidence_drift": Kind(("at_most",), (0, math.inf), tasks=("classification", "binary_score", "sequence")),
-    "cosine_mean": Kind(("at_least",), (-1, 1), tasks=("embedding", "regression", "none")),
-    "cosine_minimum": Kind(("at_least",), (-1, 1), tasks=("embedding", "regression", "none")),
+    "correct": Kind(MARGINS, unit="points"),
+    "macro_f1": Kind(MARGINS, tasks=("classification",), labels=True, unit="points"),
+    "f1": Kind(MARGINS, tasks=("binary_score",), labels=True, unit="points"),
+    "auc": Kind(MARGINS, tasks=("binary_score",), labels=True, unit="points"),
+    "character_errors": Kind(MARGINS, tasks=("sequence",), labels=True, unit="points", errors=True),
+    "word_errors": Kind(MARGINS, tasks=("sequence",), labels=True, unit="points", errors=True),
+    "mean_error": Kind(MARGINS, (0, math.inf), tasks=("regression",), labels=True, unit="label", errors=True),
+    "recall_at_k": Kind(MARGINS, tasks=("embedding",), labels=True, unit="points"),
+    "mean_average_precision": Kind(MARGINS, tasks=("detection",), labels=True, unit="points"),
+    "kl": Kind(("at_most",), (0, MOST_KL), tasks=("classification", "sequence"), unit="nats"),
+    "confidence_drift": Kind(
+        ("at_most",), (0, math.inf), tasks=("classification", "binary_score", "sequence"), unit="plain"
+    ),
+    "cosine_mean": Kind(("at_least",), (-1, 1), tasks=("embedding", "regression", "none"), unit="plain"),
+    "cosine_minimum": Kind(("at_least",), (-1, 1), tasks=("embedding", "regression", "none"), unit="plain"),
     "rank_overlap": Kind(("at_least",), tasks=("embedding",)),
-    "rank_correlation": Kind(("at_least",), (-1, 1), tasks=("regression", "binary_score")),
-    "state_drift": Kind(("at_most",), (0, math.inf), tasks=("binary_score", "regression")),
+    "rank_correlation": Kind(("at_least",), (-1, 1), tasks=("regression", "binary_score"), unit="plain"),
+    "state_drift": Kind(("at_most",), (0, math.inf), tasks=("binary_score", "regression"), unit="plain"),
     "route_flips": Kind(("at_most",), routed=True),
-    "escalation_change": Kind(("at_most",), routed=True),
-    "kept_errors": Kind(("margin",), labels=True, routed=True),
-    "latency_ratio": Kind(("at_most",), (0, math.inf), against=("float",)),
-    "size_ratio": Kind(("at_most",), (0, math.inf), against=("float",)),
+    "escalation_change": Kind(("at_most",), routed=True, unit="points"),
+    "kept_errors": Kind(("margin",), labels=True, routed=True, unit="points", errors=True),
+    "latency_ratio": Kind(("at_most",), (0, math.inf), against=("float",), unit="ratio"),
+    "size_ratio": Kind(("at_most",), (0, math.inf), against=("float",), unit="ratio"),
     "quantized_share": Kind(("at_least",), against=("source",)),
 }
 CONFIDENCE = "confidence of the reference"
@@ -104,6 +113,11 @@ OPTIONS: Mapping[str, tuple[Metric, ...]] = {
     "k": ("recall_at_k", "rank_overlap"),
 }
 """What only some metrics take."""
+
+
+def unit_of(metric: Metric, kind: str | None) -> Unit:
+    """The unit of a metric's figures; of right answers a relative margin binds the ratio of their counts."""
+    return "relative" if metric == "correct" and kind == "relative_margin" else KINDS[metric].unit
 
 
 class Limit(Strict):

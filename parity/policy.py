@@ -14,6 +14,10 @@ from compile.project import Project
 from compile.yaml_file import load
 from parity.limit import CONFIDENCE, NOT_SLICED, Limit
 
+OF_SIZE = "goal size"
+"""How a goal is spelled that frees int8 from the limit on its latency."""
+EXEMPTS = ": int8 is exempt from the limit on latency_ratio"
+
 
 class Goal(Strict):
     """What integer arithmetic is for. Speed unless said otherwise, and then with a reason."""
@@ -123,7 +127,8 @@ def _put(terms: dict[str, str], name: str, value: str) -> None:
 def edits(was: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """What changed between two policies' `spelled`: `old -> new`, one line a term."""
     names: Iterable[str] = dict.fromkeys((*was, *now))
-    return [f"{was.get(n, 'nothing')} -> {now.get(n, 'nothing')}" for n in names if was.get(n) != now.get(n)]
+    told = [(was.get(n, "nothing"), now.get(n, "nothing")) for n in names if was.get(n) != now.get(n)]
+    return [f"{before} -> {after}{EXEMPTS if after == OF_SIZE else ''}" for before, after in told]
 
 
 def load_policy(project: Project, name: str) -> Policy:

@@ -1,4 +1,7 @@
-"""What happens, while it happens: a live line for each target on a terminal, plain lines in CI. Always on stderr."""
+"""What happens, while it happens: a live line for each target on a terminal, plain lines in CI. Always on stderr.
+
+The rule: where files that lockstep had made were changed behind its back, that is said, also where nothing else is.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 def shown(quiet: bool) -> Iterator[Notify]:
     """Gives the function that hears events, for the time that work goes on."""
     if quiet:
-        yield lambda event: None
+        yield lambda event: _plain(event) if event.altered else None
     elif sys.stderr.isatty():
         with _live() as notify:
             yield notify
@@ -29,7 +32,9 @@ def shown(quiet: bool) -> Iterator[Notify]:
 def _plain(event: Event) -> None:
     if event.ran:
         left = "" if event.until is None else f" ({clock(event.until - time.monotonic())} left)"
-        sys.stderr.write(f"{event.who}: {_said(event)}{left}\n")  # one write: targets report side by side
+        sys.stderr.write(
+            f"{event.who}: {_said(event)}{left}{_altered(event)}\n"
+        )  # one write: targets report side by side
         sys.stderr.flush()
 
 
@@ -42,6 +47,14 @@ def clock(seconds: float) -> str:
 def _said(event: Event) -> str:
     """The step without its target, which stands before it."""
     return event.what.removeprefix(f"targets/{event.who}/")
+
+
+def _altered(event: Event) -> str:
+    """Why a step runs again that nobody gave other inputs."""
+    if not event.altered:
+        return ""
+    more = f" and {len(event.altered) - 1} more" if len(event.altered) > 1 else ""
+    return f" again: {event.altered[0]}{more} changed or gone since lockstep made it"
 
 
 @contextmanager
@@ -60,9 +73,12 @@ def _live() -> Iterator[Notify]:
             drawn.add_row(who, what, f"{now - since:.0f} s" if until is None else f"{clock(until - now)} left")
         return drawn
 
-    with Live(get_renderable=draw, console=Console(stderr=True), refresh_per_second=4, transient=True):
+    console = Console(stderr=True, highlight=False)
+    with Live(get_renderable=draw, console=console, refresh_per_second=4, transient=True):
 
         def notify(event: Event) -> None:
+            if event.altered:
+                console.print(f"{event.who}: {_said(event)}{_altered(event)}", markup=False, soft_wrap=True)
             if event.ran:
                 rows[event.who] = (_said(event), time.monotonic(), event.until)
 

@@ -49,7 +49,7 @@ class Measured:
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One limit met by one measurement. `metric` is what was measured, in words; `of` the policy's name of it, `by` the columns
-    that it names."""
+    that it names, `kind` and `bound` what the policy asks of it."""
 
     metric: str
     against: str
@@ -62,6 +62,8 @@ class Finding:
     why: str = ""
     confidence: float | None = None
     by: tuple[str, ...] = ()
+    kind: str = ""
+    bound: float | None = None
 
 
 def decide(measured: Measured, sense: Sense, limit: float) -> Status:

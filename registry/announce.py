@@ -17,6 +17,7 @@ from compile.line import Line
 from parity import report
 from parity.check import Outcome
 from parity.dossier import RELEASE_PAGE
+from parity.dossier.advice import when_refused
 from registry.location import Location
 from registry.publish import Published
 
@@ -122,15 +123,14 @@ def _more_rows(ending: Ending) -> list[str]:
 
 def _advice(ending: Ending) -> list[str]:
     """What to try where int8 was refused."""
-    failed = [o for o in ending.outcomes if o.status == "FAIL"]
-    if not any(load_target(ending.line.project, o.name).precision == "int8" for o in failed):
-        return []
-    return [
-        "",
-        f"what to try, in configs/models/{ending.line.model}.yaml (docs/verdicts.md, `When int8 is refused`):",
-        "  quantize: {algorithm: kl}, more calibration rows, or `keep_float` for the first and last layers",
-        "  a float target in its place, or `{name: …, required: false, why: …}` to release without it",
-    ]
+    line = ending.line
+    missed = {
+        o.name: [f["of"] for f in o.verdict["findings"] if f["status"] == "FAIL"]
+        for o in ending.outcomes
+        if o.status == "FAIL" and load_target(line.project, o.name).precision == "int8"
+    }
+    found = when_refused(line.model, line.config.quantize, missed)
+    return ["", *found] if found else []
 
 
 def _left_out(ending: Ending) -> list[Outcome]:

@@ -1,13 +1,17 @@
-"""What to do next about a target that does not pass: one sentence with the command.
+"""What to do next about a target that does not pass, by what it missed: what mends answers does not mend speed.
 
-Facts in, a sentence out; pure. Nothing where the target's own message says it, or where nobody knows.
+Facts in, sentences out; pure. Nothing where the target's own message says it, or where nobody knows.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Mapping
 
+from compile.config import QuantizeConfig
 from parity.dossier.document import FindingFact, Target
+
+FOR_SIZE = "`goal: {kind: size, why: …}` in the policy where int8 is there for its size"
 
 
 def next_step(target: Target, model: str) -> str | None:
@@ -17,13 +21,38 @@ def next_step(target: Target, model: str) -> str | None:
         return _to_decide(bad, model)
     if target.status != "FAIL" or not bad:
         return None
-    recipe = f"`lockstep tune {model} {target.name} --minutes 5` looks for the fastest recipe that passes"
+    tune = f"`lockstep tune {model} {target.name} --minutes 5`"
     if all(one.against == "float" for one in bad):
-        return f"{recipe}; where none does, name a float target instead."
+        instead = "int8 does not pay here: name a float target instead"
+        if not slow_alone([str(one.of) for one in bad]):
+            return f"{instead}."
+        return f"{instead}, or {FOR_SIZE}. {tune} tells whether another recipe is fast enough."
+    recipe = f"{tune} looks for the fastest recipe that passes"
     if target.cause.missing is not None:
         return target.cause.missing
     mend = f" To try: {target.cause.suggestion}." if target.cause.suggestion else ""
     return f"The cause: {target.cause.told}{mend}" + (f" {recipe}." if target.precision == "int8" else "")
+
+
+def slow_alone(missed: Collection[str]) -> bool:
+    """Whether it is the latency beside float alone that is missed: the metrics by the policy's names."""
+    return set(missed) == {"latency_ratio"}
+
+
+def when_refused(model: str, quantize: QuantizeConfig, missed: Mapping[str, Collection[str]]) -> list[str]:
+    """What to try where int8 was refused, a line each. `missed`: of each such target the metrics; nothing where there is none."""
+    if not missed:
+        return []
+    lines = [f"what to try, in configs/models/{model}.yaml (docs/verdicts.md, `When int8 is refused`):"]
+    if not all(map(slow_alone, missed.values())):
+        calibrate = "more calibration rows" if quantize.algorithm == "kl" else "{algorithm: kl}, more calibration rows"
+        layers = "for more layers than it names" if quantize.keep_float else "for the first and last layers"
+        lines.append(f"  quantize: {calibrate}, or `keep_float` {layers}")
+    slow = [target for target, metrics in missed.items() if slow_alone(metrics)]
+    if slow:
+        lines.append(f"  {', '.join(slow)}: slower than float, and nothing else: {FOR_SIZE},")
+        lines.append(f"  or `lockstep tune {model} {slow[0]} --minutes 5` to see whether another recipe is fast enough")
+    return [*lines, "  a float target in its place, or `{name: …, required: false, why: …}` to release without it"]
 
 
 def _to_decide(bad: list[FindingFact], model: str) -> str:

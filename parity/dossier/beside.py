@@ -11,11 +11,15 @@ from collections.abc import Callable
 
 from compile import percent
 from parity.dossier.document import FindingFact
+from parity.limit import KINDS
 
-SCALES = {"share": 100.0, "points": 100.0}
+SCALES = {"share": 100.0, "points": 100.0, "relative": 100.0}
 """What a unit's figures are multiplied with to be read; 1 for the others."""
-FEWEST = {"share": 2, "points": 2}
+SIGNED = ("points", "relative", "label")
+"""Units of figures that are what a candidate gained or lost, under a margin."""
+FEWEST = {"share": 2, "points": 2, "relative": 2}
 """Decimals; of other units as many as make four digits."""
+ERRORS = [metric for metric, kind in KINDS.items() if kind.errors]
 MOST = percent.MOST_DECIMALS
 Rounded = Callable[[float, int], float]
 
@@ -27,14 +31,25 @@ def value(found: FindingFact) -> str:
 
 def interval(found: FindingFact) -> str:
     """From its lower to its upper bound, the unit once."""
-    unit = " %" if found.unit == "share" else ""
-    return f"{_written(found, found.low, _down)} to {_written(found, found.high, _up)}{unit}"
+    unit = " %" if found.unit in ("share", "relative") else ""
+    low, high = (found.high, found.low) if grown(found) else (found.low, found.high)
+    return f"{_written(found, low, _down)} to {_written(found, high, _up)}{unit}"
+
+
+def grown(found: FindingFact) -> bool:
+    """Whether it is read as how much more errors there are: judged, their sign is turned."""
+    return found.kind == "margin" and found.of in ERRORS
+
+
+def _read(found: FindingFact, figure: float) -> float:
+    """A figure as it is read: of a ratio to the reference's what it is more or less than all of it."""
+    return -figure if grown(found) else figure - 1 if found.unit == "relative" else figure
 
 
 def _written(found: FindingFact, figure: float, rounded: Rounded) -> str:
     """With as many decimals as it takes to compare with the limit as the figure itself does; a share never as all or none."""
     scale = SCALES.get(found.unit, 1.0)
-    exact, limit = figure * scale, found.limit * scale
+    exact, limit = _read(found, figure) * scale, _read(found, found.limit) * scale
     if not math.isfinite(exact):
         return "∞" if exact > 0 else "−∞"
     if found.unit == "share" and exact in (0.0, 100.0):
@@ -45,7 +60,7 @@ def _written(found: FindingFact, figure: float, rounded: Rounded) -> str:
             break
     if found.unit == "share" and shown in (0.0, 100.0):
         return percent.share(figure).removesuffix(" %")
-    sign = "+" if found.unit == "points" else ""
+    sign = "+" if found.unit in SIGNED and found.sense == "at_least" else ""
     text = f"{shown:{sign}z.{decimals}f}".replace("-", "−")
     return text if found.unit in FEWEST or "." not in text else text.rstrip("0").rstrip(".")
 

@@ -12,9 +12,12 @@ from compile import percent
 from parity.dossier import figures
 from parity.dossier.document import Change, Direction, Dossier, LimitChange, LimitFact, PolicyFact, Target, TargetChange
 from parity.dossier.terms import edits, limits_missing, target_term, terms_changed
+from parity.policy import OF_SIZE
 
 Key = tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...], str]
 LAST_VERDICT = "the last verdict"
+CLEAR_DROP = 0.02
+"""The share of right answers whose loss is told where no margin says how much may be lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,7 @@ def changed(before: Before, now: Now) -> Change:
         suite=suite,
         suite_inputs=inputs,
         source_right=right,
+        source_worse=_worse(right, now.policy, since, another=bool(suite)),
         policy=limits,
         policy_since_judged=judged,
         judged_as=terms,
@@ -119,6 +123,23 @@ def _moved(right: tuple[float | None, float | None]) -> list[str]:
     if None in right or before == after:
         return []
     return [f"The source itself was right on {before} of the rows, now on {after}."]
+
+
+def _worse(right: tuple[float | None, float | None], policy: PolicyFact, since: str, *, another: bool) -> str | None:
+    """That the source itself lost more right answers than the policy lets an artifact lose."""
+    before, after = right
+    if before is None or after is None:
+        return None
+    margins = [
+        one.bound * (before if one.kind == "relative_margin" else 1) for one in policy.limits if one.metric == "correct"
+    ]
+    if before - after <= min(margins, default=CLEAR_DROP):
+        return None
+    suite = ", by another suite" if another else ""
+    return (
+        f"Mind that the source itself got worse since {since}{suite}: it was right on {percent.share(before)} of the rows and "
+        f"is on {percent.share(after)}. Parity with it says nothing of that."
+    )
 
 
 def _dated(
@@ -177,7 +198,20 @@ def _besides(old: PolicyFact, new: PolicyFact) -> Iterator[LimitChange]:
     was, now = set(old.allow_deferred), set(new.allow_deferred)
     for one in edits(old.besides, new.besides):
         waits: Direction = "tightened" if now < was else "loosened" if now > was else "changed"
-        yield one.model_copy(update={"direction": waits}) if one.limit == "allow_deferred" else one
+        if one.limit == "goal":
+            yield _exemption(one)
+        else:
+            yield one.model_copy(update={"direction": waits}) if one.limit == "allow_deferred" else one
+
+
+def _exemption(goal: LimitChange) -> LimitChange:
+    """A goal of size frees int8 from the limit on its latency; any other goal is what holds where none is named."""
+    then, now = goal.before == OF_SIZE, goal.after == OF_SIZE
+    if then == now:
+        return goal.model_copy(update={"direction": "reworded"})
+    before, after = ("exempt (`goal: size`)" if exempt else "judged" for exempt in (then, now))
+    direction: Direction = "loosened" if now else "tightened"
+    return LimitChange(limit="latency_ratio of int8", before=before, after=after, direction=direction)
 
 
 def _keyed(policy: PolicyFact) -> dict[tuple[Key, int], LimitFact]:

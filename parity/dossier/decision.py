@@ -12,7 +12,7 @@ from compile import percent
 from compile.errors import PASSED, TOOLCHAIN, UNDECIDED
 from parity.dossier import figures
 from parity.dossier.document import Answer, FindingFact, Target
-from parity.dossier.judged import brief_reason, reason
+from parity.dossier.judged import brief_reason, deciding, reason
 from parity.exit_code import ORDER, of_status
 
 
@@ -72,7 +72,9 @@ def stand_in(target: Target) -> Answer:
     """May this edge target stand in for the cloud?"""
     if target.status != "PASS":
         word = "not yet" if code_of(target) == UNDECIDED or target.status == "DEFERRED" else "no"
-        return Answer(word=word if word == "no" else "not yet", sentence=_capital(brief_reason(target)))  # type: ignore[arg-type]
+        why = brief_reason(target)
+        sentence = why if deciding(target) is None else why[:1].upper() + why[1:]  # an error may begin with a name
+        return Answer(word=word if word == "no" else "not yet", sentence=sentence)  # type: ignore[arg-type]
     if target.baseline_used is None:
         return Answer(
             word="not yet", sentence="No cloud target is named as its baseline: only the source was compared."
@@ -100,7 +102,3 @@ def _alike(target: Target) -> str:
     same = f"{pair.n - pair.differ:,} of {pair.n:,}" if pair.differ else f"All {pair.n:,}"
     most = percent.at_most(pair.high)
     return f"{same} answers are those of {pair.other} (at most {most} differ, 95 % confidence)."
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

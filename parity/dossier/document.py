@@ -57,7 +57,8 @@ class PolicyFact(Fact):
 
 class FindingFact(Fact):
     """One limit met by one measurement. `used`: the share of what the limit allows that the worse bound takes up; `of`: the
-    policy's name of the metric, `by` the columns that it names."""
+    policy's name of the metric, `by` the columns that it names, `kind` and `bound` what the policy asks. Of errors (`of`) the
+    sign of every figure is turned, as it is judged."""
 
     metric: str
     unit: str
@@ -77,6 +78,8 @@ class FindingFact(Fact):
     sentence: str
     of: str | None = None
     by: tuple[str, ...] = ()
+    kind: str | None = None
+    bound: float | None = None
 
 
 class Target(Fact):
@@ -143,7 +146,8 @@ class TargetChange(Fact):
 class Change(Fact):
     """What changed since the last release; `since` is None where there is none, and `unread` says what kept it unread.
 
-    `source_right`: the source's own share of right answers, then and now.
+    `source_right`: the source's own share of right answers, then and now; `source_worse`: where that fell by more than an
+    artifact may lose, a sentence that stands beside the answer, for parity with a worse source is no better.
     """
 
     since: str | None
@@ -153,6 +157,7 @@ class Change(Fact):
     suite: bool | None
     suite_inputs: bool | None = None
     source_right: tuple[float | None, float | None] = (None, None)
+    source_worse: str | None = None
     policy: tuple[LimitChange, ...]
     policy_since_judged: tuple[LimitChange, ...]
     judged_as: tuple[LimitChange, ...] = ()

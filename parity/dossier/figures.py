@@ -14,13 +14,16 @@ UNKNOWN = percent.UNKNOWN
 UNITS = {
     "share": " %",
     "points": " points",
+    "relative": " %",
+    "label": "",
+    "plain": "",
     "dB": " dB",
     "ratio": " ×",
     "floors": " floors",
-    "nats": "",
+    "nats": " nats",
     "breaches": "",
 }
-EXACT = ("float_error", "sqnr_db", "size_ratio")
+EXACT = ("float_error", "sqnr_db", "cosine_minimum", "size_ratio", "quantized_share")
 """Metrics that are measured without an interval."""
 PLAIN = {
     "schema": "every answer is there, in shape",
@@ -67,8 +70,9 @@ def measured(found: FindingFact) -> str:
 
 
 def value(found: FindingFact) -> str:
-    """The value with its unit."""
-    return f"{beside.value(found)}{UNITS[found.unit]}"
+    """The value with its unit; of a relative margin that is what is left of it, but of right answers."""
+    room = " of room" if found.kind == "relative_margin" and found.unit != "relative" else ""
+    return f"{beside.value(found)}{UNITS[found.unit]}{room}"
 
 
 def part(some: int | None, of: int | None) -> str:
@@ -87,9 +91,12 @@ def span(low: float, high: float) -> str:
 
 def limit(found: FindingFact) -> str:
     """What the policy asks for, in the words of whoever has to live with it."""
-    if found.unit == "points":
-        lost = number(-found.limit * 100)
-        return f"at most {lost} point{'' if lost == '1' else 's'} lost"
+    worse = "more" if found.of in beside.ERRORS else "lost"
+    if found.kind == "relative_margin":
+        return f"at most {number((found.bound or 0.0) * 100)} % {worse}"
+    if found.unit in beside.SIGNED and found.sense == "at_least":
+        most = number(-found.limit * beside.SCALES.get(found.unit, 1.0))
+        return f"at most {most}{UNITS[found.unit].removesuffix('s' if most == '1' else '')} {worse}"
     return f"{found.sense.replace('_', ' ')} {found.limit * beside.SCALES.get(found.unit, 1.0):.6g}{UNITS[found.unit]}"
 
 

@@ -30,6 +30,10 @@ MOST_IDS = 48
 MOST_TEXT = 600
 POINTS = 240
 FULL_SCALE = 32768.0
+DARK = 64
+"""Bytes that all lie below a quarter of what they can hold would look black: they are stretched, over the suite alike."""
+Range = tuple[int, int]
+NO_RANGES: Mapping[str, Range] = {}
 NOUNS = {"picture": "images", "wave": "sound frames", "table": "readings", "text": "texts", "ids": "token sequences"}
 
 
@@ -46,25 +50,31 @@ def noun(shown: tuple[Shown, ...]) -> str:
     return NOUNS.get(shown[0].kind, "requests") if shown else "requests"
 
 
-def shown(row: Mapping[str, Array], scales: Mapping[str, Scale], around: Mapping[str, Array]) -> tuple[Shown, ...]:
-    """The row's inputs, text before ids; `around` holds a sound's neighbours in its stream, this row in the middle.
+def shown(
+    row: Mapping[str, Array],
+    scales: Mapping[str, Scale],
+    around: Mapping[str, Array],
+    ranges: Mapping[str, Range] = NO_RANGES,
+) -> tuple[Shown, ...]:
+    """The row's inputs, text before ids; `around` holds a sound's neighbours in its stream, this row in the middle, `ranges`
+    the least and the largest byte that pictures have over the suite.
 
     Masks say nothing to a reader and are left out where something else is there.
     """
-    parts = [_one(name, array, scales.get(name), around.get(name)) for name, array in row.items()]
+    parts = [_one(name, array, scales.get(name), around.get(name), ranges.get(name)) for name, array in row.items()]
     texts = [part for part in parts if part.kind == "text"]
     telling = texts or [part for part in parts if "mask" not in part.name] or parts
     return tuple(telling[:2])
 
 
-def _one(name: str, array: Array, scale: Scale | None, around: Array | None) -> Shown:
+def _one(name: str, array: Array, scale: Scale | None, around: Array | None, bytes_in: Range | None) -> Shown:
     if array.dtype.kind in "US":
         return _text(name, array)
     if array.ndim == 1 and _are_ids(array):
         return _ids(name, array)
     image = as_image(array)
     if image is not None:
-        return _picture(name, image)
+        return _picture(name, image, bytes_in)
     if array.ndim == 1 and len(array) >= LEAST_WAVE:
         return _wave(name, array, around)
     if array.ndim <= 1 and array.size <= MOST_CELLS:
@@ -90,8 +100,8 @@ def as_image(array: Array) -> Array | None:
     return array if fits and min(array.shape[:2]) >= LEAST_SIDE else None
 
 
-def _picture(name: str, image: Array) -> Shown:
-    grey, how = _levels(image)
+def _picture(name: str, image: Array, bytes_in: Range | None) -> Shown:
+    grey, how = _levels(image, bytes_in)
     step = -(-max(grey.shape[:2]) // WIDEST)
     thin = np.ascontiguousarray(grey[::step, ::step])
     note = f"{image.shape[1]} × {image.shape[0]}{how}" + (f", every {step}th pixel" if step > 1 else "")
@@ -99,16 +109,21 @@ def _picture(name: str, image: Array) -> Shown:
     return Shown(kind="picture", name=name, note=note, picture=uri, size=(thin.shape[1], thin.shape[0]))
 
 
-def _levels(image: Array) -> tuple[NDArray[np.uint8], str]:
-    """Bytes as they are; other numbers from 0…1 where they lie there, else from the smallest to the largest."""
+def _levels(image: Array, bytes_in: Range | None) -> tuple[NDArray[np.uint8], str]:
+    """Bytes as they are, where all are dark stretched; other numbers from 0…1 where they lie there, else from the smallest to
+    the largest."""
     if image.dtype == np.uint8:
-        return image, ""
+        low, high = (0, 255) if bytes_in is None else bytes_in
+        if not low < high < DARK:
+            return image, ""
+        bright = np.round((image.astype(np.float64) - low) / (high - low) * 255).astype(np.uint8)
+        return bright, f", {low} is black and {high} is white, as over the whole suite"
     exact = image.astype(np.float64)
-    low, high = float(exact.min()), float(exact.max())
+    least, most = float(exact.min()), float(exact.max())
     how = ""
-    if not (low >= 0 and high <= 1):
-        exact = (exact - low) / (high - low) if high > low else np.zeros_like(exact)
-        how = f", {low:.3g} is black and {high:.3g} is white"
+    if not (least >= 0 and most <= 1):
+        exact = (exact - least) / (most - least) if most > least else np.zeros_like(exact)
+        how = f", {least:.3g} is black and {most:.3g} is white"
     return np.round(exact * 255).astype(np.uint8), how
 
 

@@ -18,19 +18,10 @@ from parity import measure
 from parity.dossier.document import FindingFact
 from parity.dossier.evidence import Cause, Planted, Rung, SecondCause, SelfTest, Speed, Tensor, Tolerance
 from parity.dossier.pair import SliceFact
-from parity.limit import KINDS, Limit
+from parity.limit import Limit, unit_of
 from parity.policy import Policy
 
 Json = Mapping[str, Any]
-UNITS: Mapping[str, str] = {
-    "sqnr_db": "dB",
-    "float_error": "floors",
-    "kl": "nats",
-    "latency_ratio": "ratio",
-    "size_ratio": "ratio",
-    **dict.fromkeys((m for m, kind in KINDS.items() if "margin" in kind.bounds), "points"),
-}
-"""The unit of a metric's figures; shares where nothing else is said."""
 
 
 def read_json(path: Path) -> Any:
@@ -43,9 +34,10 @@ def findings(verdict: Json, policy: Policy, precision: str) -> tuple[FindingFact
 
 
 def _finding(found: Json, policy: Policy, precision: str) -> FindingFact:
-    metric = found.get("of") or ""
-    unit = UNITS.get(metric, "share") if metric else "breaches"
+    metric: Any = found.get("of") or ""
     limit = _limit_behind(found, metric, policy, precision)
+    asked = (None, None) if limit is None else (limit.kind, limit.bound)
+    unit = unit_of(metric, found.get("kind") or asked[0]) if metric else "breaches"
     value, low, high = (float(found["measured"][name]) for name in ("value", "low", "high"))
     return FindingFact(
         **{name: found[name] for name in ("metric", "against", "status", "sense", "limit", "sentence")},
@@ -60,6 +52,8 @@ def _finding(found: Json, policy: Policy, precision: str) -> FindingFact:
         why=found.get("why") or (None if limit is None else limit.why),
         of=metric or None,
         by=tuple(found.get("by", ())),
+        kind=found.get("kind") or asked[0],
+        bound=found.get("bound") or asked[1],
         used=used(unit, found["sense"], float(found["limit"]), low, high),
     )
 
@@ -85,9 +79,9 @@ def used(unit: str, sense: str, limit: float, low: float, high: float) -> float 
         return None
     if sense == "at_most":
         return max(high / limit, 0.0)
-    if unit == "points":
-        return None if limit == 0 else max((1 - low) / (1 - limit), 0.0) if limit > 0 else max(low / limit, 0.0)
-    if unit in ("share", "ratio"):
+    if unit in ("points", "label"):
+        return None if limit == 0 else max(low / limit, 0.0)
+    if unit in ("share", "plain", "relative"):
         return max((1 - low) / (1 - limit), 0.0)
     return limit / low if low > 0 else math.inf
 

@@ -23,7 +23,7 @@ from compile.errors import LockstepError
 from compile.kept import Batch
 from compile.project import Project
 from compile.signature import Signature
-from parity.dossier.inputs import LEAST_WAVE, Scale, shown
+from parity.dossier.inputs import LEAST_WAVE, Range, Scale, shown
 from parity.dossier.pair import Shown
 
 Array = NDArray[Any]
@@ -49,18 +49,20 @@ class Suite:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Inputs by data row, of the rows that were wanted and their neighbours; whether raw; and how features are spread."""
+    """Inputs by data row, of the rows that were wanted and their neighbours; whether raw; how features are spread; and of
+    pictures in bytes the least and the largest byte of the suite."""
 
     arrays: Mapping[str, ByRow]
     raw: bool
     groups: Array | None
     scales: Mapping[str, Scale] = field(default_factory=dict)
+    ranges: Mapping[str, Range] = field(default_factory=dict)
 
     def one(self, row: int) -> tuple[Shown, ...]:
         """One data row as facts."""
         here = {name: np.asarray(array[row]) for name, array in self.arrays.items()}
         around = {n: self._around(n, row) for n, a in here.items() if a.ndim == 1 and len(a) >= LEAST_WAVE}
-        found = shown(here, self.scales, {n: line for n, (line, _) in around.items()})
+        found = shown(here, self.scales, {n: line for n, (line, _) in around.items()}, self.ranges)
         return tuple(
             part.model_copy(update={"marked": around[part.name][1]}) if part.kind == "wave" else part for part in found
         )
@@ -92,11 +94,11 @@ def rows_of(project: Project, suite: Suite, wanted: Collection[int]) -> Rows:
     except (LockstepError, ValueError, IndexError, KeyError, TypeError):
         raw = None
     if raw is not None:
-        return Rows(raw.arrays, True, groups, raw.scales())
+        return Rows(raw.arrays, True, groups, raw.scales(), raw.ranges)
     taken = Taken(needed)
     for rows, batch in prepared.batches():
         taken.take(rows, batch)
-    return Rows(taken.arrays, False, groups, taken.scales())
+    return Rows(taken.arrays, False, groups, taken.scales(), taken.ranges)
 
 
 class Prepared:
@@ -137,13 +139,14 @@ class Prepared:
 
 
 class Taken:
-    """What is taken of arrays as they go by: the rows needed, and mean and spread of short lines of numbers."""
+    """What is taken of arrays as they go by: the rows needed, mean and spread of short lines of numbers, the range of bytes."""
 
     def __init__(self, needed: Collection[int]) -> None:
         self._needed = needed
         self._count: dict[str, int] = {}
         self._moments: dict[str, tuple[int, Array, Array] | None] = {}
         self.arrays: dict[str, dict[int, Array]] = {}
+        self.ranges: dict[str, Range] = {}
 
     def take(self, rows: Array, arrays: Mapping[str, Array]) -> None:
         """`rows`: the data row of each entry."""
@@ -151,6 +154,9 @@ class Taken:
             self._count[name] = self._count.get(name, 0) + len(array)
             held = self.arrays.setdefault(name, {})
             held |= {int(row): np.array(array[i]) for i, row in enumerate(rows) if int(row) in self._needed}
+            if array.dtype == np.uint8:
+                low, high = self.ranges.get(name, (255, 0))
+                self.ranges[name] = min(low, int(array.min())), max(high, int(array.max()))
             line = array[0]
             narrow = line.ndim <= 1 and line.size < LEAST_WAVE and line.dtype.kind in "fiub"
             self._moments[name] = _pooled(self._moments.get(name, _NONE), array) if narrow else None

@@ -55,6 +55,7 @@ def _answers(dossier: Dossier) -> list[str]:
         "",
         f"**May this be shipped?** {ICONS[dossier.ship.word]} **{dossier.ship.word}.** {text(dossier.ship.sentence)}",
         "",
+        *([f"**{text(dossier.change.source_worse)}**", ""] if dossier.change.source_worse else []),
         *([f"Next: {text(dossier.ship.next)}", ""] if dossier.ship.next else []),
     ]
     edges = [target for target in dossier.targets if target.stand_in is not None]

@@ -101,8 +101,8 @@ def _how_sure(pair: Pair, task: TaskConfig) -> list[str]:
     side = "source" if pair.against == "source" else "cloud"
     if task.kind == "binary_score":
         return [f"The {side}'s scores of these lay from {figures.number(low)} to {figures.number(high)}."]
-    who = "it" if pair.differ == 1 else "all of them"
-    return [f"The {side}'s confidence in {who} was at most {math.ceil(high * 100) / 100:.2f}."]
+    who, most = "it" if pair.differ == 1 else "all of them", math.ceil(high * 100) / 100
+    return [f"The {side}'s confidence in {who} was at most {most:.2f}."] if most < 1 else []
 
 
 def _by_labels(pair: Pair) -> list[str]:

@@ -8,8 +8,6 @@ from compile import percent
 from parity.plan.rehearsal import Rehearsed
 from parity.plan.station import Plan, Planned
 
-BOUNDS = {"correct": "margin", "route_flips": "at most"}
-
 
 def lines(found: Sequence[Planned]) -> list[str]:
     alike: dict[tuple[object, ...], list[Planned]] = {}
@@ -33,7 +31,6 @@ def lines(found: Sequence[Planned]) -> list[str]:
 
 
 def _sentence(plan: Plan, suite: Planned) -> str:
-    bound = BOUNDS.get(plan.metric, "at least")
     alike = "as many gained as lost, " if plan.metric == "correct" else ""
     where = "of its smallest slice" if plan.metric == "worst_slice" else f"of {suite.rows:,}"
     limit = f"up to {plan.most:,} {where} may differ" if plan.most is not None else "no result can pass"
@@ -45,7 +42,7 @@ def _sentence(plan: Plan, suite: Planned) -> str:
         groups = "" if suite.groups is None else f" ({round(suite.groups * plan.needed / suite.rows):,} groups)"
         need = f"80 % needs {plan.needed:,} rows{groups}"
     by = f" by {', '.join(plan.by)}" if plan.by else ""
-    start = f"{plan.metric}{by} against {plan.against}, {bound} {plan.bound:g}:"
+    start = f"{plan.metric}{by} against {plan.against}, {plan.kind.replace('_', ' ')} {plan.bound:g}:"
     return f"{start} {alike}{limit}; passes with a chance of {_share(plan.chance)}; {need}"
 
 

@@ -19,6 +19,7 @@ from compile import build
 from compile.config import TargetFile, TaskKind, load_target
 from compile.dataset import columns_of
 from compile.line import Line
+from compile.source import refuse_no_model
 from parity.kinds import codes
 from parity.limit import Against, Limit, Metric
 from parity.plan import outlook
@@ -52,6 +53,7 @@ class Plan:
 
     metric: str
     against: Against
+    kind: str
     bound: float
     most: int | None
     chance: float
@@ -93,6 +95,7 @@ class Planned:
 def plan(line: Line, flips: float) -> list[Planned]:
     """The plan of every target of a model; prepares the suite, runs nothing else."""
     policy = load_policy(line.project, line.config.policy)
+    refuse_no_model(line.project, line.model, line.config.source)
     columns = columns_of(build.data(line, "suite").folder)
     refuse_idle_limits(policy, line.config, list(columns))
     shape, rows = shape_of(columns, policy, line.config.task.kind), len(columns["row"])
@@ -200,7 +203,7 @@ def _planned(limit: Limit, against: Against, rows: int, flips: float, shape: Sha
     passed = passes(limit)
     needed = counted.rows_needed(1, lambda n: chance(passed, n, flips) >= POWER) if can_pass(limit, flips) else None
     most = next((d - 1 for d in range(rows + 1) if not passed(d, d // 2, rows)), rows) if passed(0, 0, rows) else None
-    return Plan(limit.metric, against, limit.bound, most, chance(passed, rows, flips), needed)
+    return Plan(limit.metric, against, limit.kind, limit.bound, most, chance(passed, rows, flips), needed)
 
 
 def _of_groups(limit: Limit, against: Against, rows: int, flips: float, sizes: NDArray[np.float64]) -> Plan:
@@ -212,7 +215,13 @@ def _of_groups(limit: Limit, against: Against, rows: int, flips: float, sizes: N
         needed = counted.rows_needed(LEAST_GROUPS, lambda n: outlook.of_groups(limit, sizes, flips, n / count) >= POWER)
     found = outlook.of_groups(limit, sizes, flips)
     return Plan(
-        limit.metric, against, limit.bound, most, found, None if needed is None else round(rows * needed / count)
+        limit.metric,
+        against,
+        limit.kind,
+        limit.bound,
+        most,
+        found,
+        None if needed is None else round(rows * needed / count),
     )
 
 
@@ -226,7 +235,16 @@ def _of_slices(limit: Limit, against: Against, rows: int, flips: float, shape: S
 
     smallest = min((size for sizes in columns for size in sizes), default=rows)
     needed = counted.rows_needed(1, lambda n: at(n) >= POWER) if flips < 1 - limit.bound else None
-    return Plan(limit.metric, against, limit.bound, outlook.most_of_slice(limit, smallest), at(rows), needed, limit.by)
+    return Plan(
+        limit.metric,
+        against,
+        limit.kind,
+        limit.bound,
+        outlook.most_of_slice(limit, smallest),
+        at(rows),
+        needed,
+        limit.by,
+    )
 
 
 def _of_grouped_slices(
@@ -240,4 +258,4 @@ def _of_grouped_slices(
     most = 0 if outlook.of_grouped_slices(limit, parts, 0.0) == 1 else None
     needed = counted.rows_needed(1, lambda n: at(n) >= POWER) if flips < 1 - limit.bound else None
     more = None if needed is None else round(rows * needed / 100)
-    return Plan(limit.metric, against, limit.bound, most, at(100), more, limit.by)
+    return Plan(limit.metric, against, limit.kind, limit.bound, most, at(100), more, limit.by)

@@ -17,9 +17,13 @@ TARGET = TargetFile.model_validate(
 )
 
 
-def graph_folder(tmp_path: Path, share: float, **macs: int) -> Path:
-    layers = [{"name": name, "macs": count, "integer": share > 0.5} for name, count in macs.items()]
-    (tmp_path / "coverage.json").write_text(json.dumps({"share": share, "layers": layers}))
+def graph_folder(tmp_path: Path, share: float, *kept: str, **macs: int) -> Path:
+    layers = [
+        {"name": name, "source_module": f"body.{name}", "macs": count, "integer": share > 0.5}
+        for name, count in macs.items()
+    ]
+    document = {"share": share, "recipe": {"keep_float": kept}, "layers": layers}
+    (tmp_path / "coverage.json").write_text(json.dumps(document))
     return tmp_path
 
 
@@ -42,6 +46,21 @@ def test_a_runtime_that_runs_the_graph_in_float_is_an_error_that_names_the_layer
         ToolchainError, match=r"10.00 % of the work is integer in what the runtime compiled.*second \(Conv, f32\)"
     ):
         checked_share(layers, folder, TARGET, "m: t")
+
+
+@pytest.mark.parametrize("kept", [("first", "second"), ("body.*",)])
+def test_layers_that_keep_float_names_are_not_advised_to_be_named_there(tmp_path: Path, kept: tuple[str, ...]) -> None:
+    folder = graph_folder(tmp_path, 0.0, *kept, first=10, second=5)
+    with pytest.raises(ToolchainError, match="In float: first, second") as refused:
+        checked_share([], folder, TARGET, "m: t")
+    assert "`quantize.keep_float` in the model's config asks for that: if it is meant, lower" in str(refused.value)
+    assert "name" not in str(refused.value).partition("In float")[2]
+
+
+def test_of_layers_in_float_only_the_others_are_to_be_named(tmp_path: Path) -> None:
+    folder = graph_folder(tmp_path, 0.0, "first", first=10, second=5)
+    with pytest.raises(ToolchainError, match=r"If that is meant, name second under `quantize.keep_float`"):
+        checked_share([], folder, TARGET, "m: t")
 
 
 def test_layers_count_by_their_multiply_accumulates(tmp_path: Path) -> None:

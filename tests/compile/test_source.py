@@ -16,7 +16,43 @@ from safetensors.torch import save_file
 from compile.config import SourceConfig
 from compile.errors import ConfigError
 from compile.project import Project
-from compile.source import fit, open_source, read_onnx, read_weights
+from compile.source import fit, open_source, read_onnx, read_weights, refuse_no_model
+
+
+def looked_at(root: Path, name: str) -> None:
+    """What `plan` does with a source file of that name."""
+    (root / "configs" / "models").mkdir(parents=True, exist_ok=True)
+    key = f"onnx: {name}" if name.endswith(".onnx") else f"builder: a:b, weights: {name}"
+    (root / "configs" / "models" / "m.yaml").write_text(f"description: x\nsource: {{{key}}}\n")
+    pairs = dict(part.split(": ") for part in key.split(", "))
+    refuse_no_model(Project(root), "m", SourceConfig.model_validate(pairs))
+
+
+def test_what_begins_as_a_model_is_not_refused_unread(tmp_path: Path) -> None:
+    weights = {"a": torch.arange(3.0)}
+    save_file(weights, tmp_path / "w.safetensors")
+    torch.save(weights, tmp_path / "w.pt")
+    torch.save(weights, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["y"])], "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])],
+    )  # fmt: skip
+    onnx.save(helper.make_model(graph), tmp_path / "m.onnx")
+    for name in ("w.safetensors", "w.pt", "old.pt", "m.onnx"):
+        looked_at(tmp_path, name)
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pt", "m.onnx"])
+def test_what_begins_as_no_model_is_refused_with_the_configs_line(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match=r"m\.yaml:2: source\.(weights|onnx): no such file"):
+        looked_at(tmp_path, name)
+    for wrong in (b"", b"version https://git-lfs.github.com/spec/v1\n", b"\x93NUMPY\x01\x00v\x00"):
+        (tmp_path / name).write_bytes(wrong)
+        with pytest.raises(
+            ConfigError, match=r"m\.yaml:2: source\.(weights|onnx): .* is no .* file, by its first bytes"
+        ):
+            looked_at(tmp_path, name)
 
 
 class Bomb:

@@ -48,7 +48,18 @@ def suite_x(root: Path) -> np.ndarray:
 
 def test_missing_weights(project: Path) -> None:
     (project / "tiny" / "weights.safetensors").unlink()
-    refused(project, 2, "no such file", "weights.safetensors")
+    refused(project, 2, "configs/models/tiny.yaml:2: source.weights: no such file", "weights.safetensors")
+    assert run_in(project, "plan", "tiny").returncode == 2
+
+
+def test_a_source_that_is_no_model_is_refused_by_plan_already(project: Path) -> None:
+    edit(project, "{builder: tiny.model:build, weights: tiny/weights.safetensors}", "{onnx: tiny/suite.npz}")
+    refused(project, 2, "configs/models/tiny.yaml:2: source.onnx: tiny/suite.npz is no ONNX file", verb="plan")
+
+
+def test_missing_suite(project: Path) -> None:
+    (project / "tiny" / "suite.npz").unlink()
+    refused(project, 2, "configs/models/tiny.yaml:7: suite.npz: no such file: tiny/suite.npz", verb="plan")
 
 
 def test_weights_of_another_model(project: Path) -> None:
@@ -81,7 +92,11 @@ def test_nan_in_the_suite(project: Path) -> None:
     x = suite_x(project)
     x[7, 2] = x[9, 1] = x[9, 2] = np.nan
     rewrite(project, "suite", x=x, id=np.array([f"take-{i}" for i in range(len(x))]))
-    refused(project, 2, "suite batch 0: `x`: found nan at [7, 2] (row `take-7`) and in 1 more row;")
+    refused(
+        project,
+        2,
+        "configs/models/tiny.yaml:7: suite batch 0: `x`: found nan at [7, 2] (row `take-7`) and in 1 more row;",
+    )
 
 
 def test_a_declared_output_shape_that_the_model_does_not_have(project: Path) -> None:
@@ -94,6 +109,42 @@ def test_labels_that_are_no_class_of_the_model(project: Path) -> None:
         labels = arrays["labels"] + 1
     rewrite(project, "suite", labels=labels)
     refused(project, 2, "labels: found int64 such as 4; expected integers from 0 to 3")
+
+
+LOOKUP = """
+from torch import nn
+
+
+class Lookup(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table, self.head = nn.Embedding(28, 8), nn.Linear(8, 4)
+
+    def forward(self, ids):
+        return self.head(self.table(ids).mean(1))
+
+
+def build():
+    return Lookup()
+"""
+
+
+def test_rows_that_the_source_itself_cannot_answer_are_named(project: Path) -> None:
+    """Runtimes fail on them first; what is told is the suite's batch, its rows, its ranges and the source's own words."""
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    (project / "tiny" / "model.py").write_text(LOOKUP)
+    layers = torch.nn.ModuleDict({"table": torch.nn.Embedding(28, 8), "head": torch.nn.Linear(8, 4)})
+    save_file(layers.state_dict(), project / "tiny" / "weights.safetensors")
+    ids = np.random.default_rng(0).integers(0, 28, (200, 6))
+    ids[150, 2] = 29
+    np.savez(project / "tiny" / "suite.npz", ids=ids, id=np.array([f"take-{i}" for i in range(200)]))
+    edit(project, "x: {dtype: float32, shape: [batch, 16]}", "ids: {dtype: int64, shape: [batch, 6]}")
+    edit(project, "targets: [cloud-cpu-onnxruntime, edge-x86-openvino-fp32]", "targets: [cloud-cpu-onnxruntime]")
+    told = "suite batch 2 (rows `take-128` to `take-191`): the source model itself raised IndexError: index out of range in"
+    refused(project, 2, f"configs/models/tiny.yaml:7: {told} self. The batch holds `ids` from 0 to 29", verb="check")
 
 
 def test_an_edge_target_is_no_baseline(project: Path) -> None:

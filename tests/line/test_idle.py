@@ -67,6 +67,25 @@ def test_one_byte_of_weights_is_noticed(project: Path) -> None:
     assert any("tiny/weights.safetensors" in r for r in reasons(project)["graphs/float32"])
 
 
+def test_a_built_file_that_was_changed_is_told_by_name_and_made_again(project: Path) -> None:
+    """On one line of stderr, also where --json keeps the rest silent; a changed config is no such thing."""
+    target = "edge-x86-openvino-fp32"
+    flip(project / "out/tiny/targets" / target / "build/artifact/model.bin")
+    told = f"{target}: build again: artifact/model.bin changed or gone since lockstep made it"
+    done = run_in(project, "check", "tiny")
+    assert done.stderr.splitlines() == [told]
+    outputs = project / "out/tiny/targets" / target / "observation/outputs"
+    first = sorted(outputs.iterdir())[0]
+    flip(first)
+    quiet = run_in(project, "check", "tiny", "--json")
+    assert quiet.stderr.splitlines() == [
+        f"{target}: observation again: outputs/{first.name} changed or gone since lockstep made it"
+    ]
+    config = project / "configs/models/tiny.yaml"
+    config.write_text(config.read_text().replace("kind: classification", "kind: none"))
+    assert "again" not in run_in(project, "check", "tiny").stderr
+
+
 def test_one_label_is_noticed_and_only_the_judging_runs_again(project: Path) -> None:
     with np.load(project / "tiny" / "suite.npz") as arrays:
         changed = {name: arrays[name].copy() for name in arrays.files}

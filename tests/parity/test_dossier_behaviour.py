@@ -122,6 +122,13 @@ def test_words_say_how_many_groups_a_bound_rests_on() -> None:
         assert "group" not in in_words(pair(differ=differ), task, "images")[0]
 
 
+@pytest.mark.parametrize(("high", "told"), [(0.6, True), (0.989, True), (0.992, False), (1.0, False)])
+def test_a_confidence_of_at_most_all_is_not_told(high: float, told: bool) -> None:
+    task = TaskConfig(kind="classification")
+    said = " ".join(in_words(pair().model_copy(update={"sure": (0.5, high)}), task, "images"))
+    assert ("confidence in all of them was at most" in said) == told
+
+
 def test_a_threshold_is_crossed_in_words() -> None:
     ours = np.full(1000, 0.9)
     theirs = ours.copy()

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from compile.config import ModelFile, TargetFile
+from compile.config import ModelFile, QuantizeConfig, TargetFile
 from parity.dossier import junit, page, summary
-from parity.dossier.advice import next_step
+from parity.dossier.advice import next_step, when_refused
 from parity.dossier.change import Before, limits_changed
-from parity.dossier.document import Dossier, PolicyFact
+from parity.dossier.document import Dossier, LimitFact, PolicyFact
 from parity.dossier.evidence import Cause
 from parity.dossier.judged import missed, reason
 from parity.dossier.reading import used
@@ -118,7 +118,8 @@ def test_an_open_limit_says_what_would_decide_and_which_way(more: dict[str, Any]
     assert [text for text in (facts.ship.sentence, *renderings) if says not in text] == []
 
 
-SLOW = finding("FAIL", "latency ratio", unit="ratio", against="float")
+SLOW = finding("FAIL", "latency ratio", unit="ratio", against="float", of="latency_ratio")
+LARGE = finding("FAIL", "size ratio", unit="ratio", against="float", of="size_ratio")
 
 
 @pytest.mark.parametrize(
@@ -130,8 +131,14 @@ SLOW = finding("FAIL", "latency ratio", unit="ratio", against="float")
         (
             "FAIL",
             {"findings": (SLOW,)},
-            "`lockstep tune m edge --minutes 5` looks for the fastest recipe that passes; wh",
+            "int8 does not pay here: name a float target instead, or `goal: {kind: size, why: …}` in the policy",
         ),
+        (
+            "FAIL",
+            {"findings": (SLOW,)},
+            "`lockstep tune m edge --minutes 5` tells whether another recipe is fast enough",
+        ),
+        ("FAIL", {"findings": (LARGE,)}, "int8 does not pay here: name a float target instead."),
         ("INCONCLUSIVE", {}, "`lockstep plan m` says how many"),
         ("INCONCLUSIVE", {"findings": (finding("INCONCLUSIVE", value=float("nan")),)}, "`lockstep bundle`"),
         ("INCONCLUSIVE", {"findings": (finding("INCONCLUSIVE", against="float"),)}, "remove the target's `timing`"),
@@ -142,6 +149,27 @@ SLOW = finding("FAIL", "latency ratio", unit="ratio", against="float")
 def test_what_does_not_pass_says_what_to_do_next(status: str, more: dict[str, Any], says: str | None) -> None:
     found = next_step(target("edge", status, **more), "m")
     assert found is None if says is None else found is not None and says in found
+
+
+def test_what_mends_answers_is_not_advised_where_speed_alone_is_missed() -> None:
+    usual = QuantizeConfig()
+    slow = "\n".join(when_refused("m", usual, {"edge": ["latency_ratio"]}))
+    assert "`goal: {kind: size, why: …}`" in slow
+    assert "`lockstep tune m edge --minutes 5`" in slow
+    assert "a float target in its place" in slow
+    assert not any(word in slow for word in ("kl", "calibration rows", "keep_float"))
+    both = "\n".join(when_refused("m", usual, {"edge": ["latency_ratio"], "other": ["agreement", "latency_ratio"]}))
+    assert "quantize: {algorithm: kl}, more calibration rows, or `keep_float` for the first and last layers" in both
+    assert "edge: slower than float" in both
+    wrong = "\n".join(when_refused("m", usual, {"edge": ["agreement"]}))
+    assert "goal" not in wrong
+    assert when_refused("m", usual, {}) == []
+
+
+def test_what_the_config_already_says_is_not_advised() -> None:
+    kept = QuantizeConfig(algorithm="kl", keep_float=("stem", "head"))
+    told = "\n".join(when_refused("m", kept, {"edge": ["agreement"]}))
+    assert "quantize: more calibration rows, or `keep_float` for more layers than it names" in told
 
 
 def test_the_next_step_stands_on_the_first_screen() -> None:
@@ -163,6 +191,7 @@ def test_the_next_step_stands_on_the_first_screen() -> None:
         ("PASS", {"pairs": (pair(differ=0),), "baseline_wanted": "gpu"}, "yes", "gpu was wanted and not seen here"),
         ("FAIL", {"cause": FOUND}, "no", "Agreement against the source"),
         ("ERROR", {}, "no", "ERROR for a reason"),
+        ("ERROR", {"why": "pump: targets/edge/build: it broke"}, "no", "pump: targets/edge/build"),
         ("INCONCLUSIVE", {"cause": FOUND}, "not yet", "Agreement against the source"),
         ("DEFERRED", {"deferral_allowed": True}, "not yet", "DEFERRED for a reason"),
     ],
@@ -181,7 +210,9 @@ def test_may_the_edge_stand_in(status: str, more: dict[str, Any], word: str, say
         ("points", "at_least", -0.01, -0.002, 0.1, 0.2),
         ("points", "at_least", -0.01, 0.002, 0.1, 0.0),
         ("ratio", "at_most", 1.0, 0.4, 0.6, 0.6),
-        ("ratio", "at_least", 0.99, 0.995, 1.0, 0.5),
+        ("relative", "at_least", 0.99, 0.995, 1.0, 0.5),
+        ("label", "at_least", -0.5, -0.1, 0.1, 0.2),
+        ("plain", "at_least", 0.98, 0.99, 1.0, 0.5),
         ("dB", "at_least", 15, 30, 30, 0.5),
         ("floors", "at_most", 10, 12, 12, 1.2),
         ("breaches", "at_most", 0, 0, 0, None),
@@ -327,6 +358,16 @@ def test_a_limit_edited_after_release_and_verdict_is_told_once_with_both() -> No
     )
 
 
+def test_a_goal_of_size_is_told_as_an_exemption_not_as_a_limit() -> None:
+    free = POLICY.model_copy(update={"besides": {"goal": "goal size"}})
+    told_as = "latency_ratio of int8: judged → exempt (`goal: size`)."
+    assert f"Limit loosened since version 3: {told_as}" in told(dossier(target()), target(), policy=free)
+    back = told(dossier(target(), policy=free), target())
+    assert "Limit tightened since version 3: latency_ratio of int8: exempt (`goal: size`) → judged." in back
+    fast = POLICY.model_copy(update={"besides": {"goal": "goal speed"}})
+    assert [one.direction for one in limits_changed(POLICY, fast)] == ["reworded"]
+
+
 def test_what_is_asked_of_a_new_target_is_no_edit() -> None:
     now = asked(target_new="required, edge, int8")
     assert not any("Judged otherwise" in one for one in told(dossier(target()), target(), target("new"), policy=now))
@@ -396,6 +437,42 @@ def test_where_the_sources_own_right_answers_moved_both_shares_are_given() -> No
         old, target(right=(0.8785, 0.9))
     )
     assert not any("The source itself" in one for one in told(old, target(right=(0.9242, 0.8))))
+
+
+MARGIN = LIMIT.model_copy(update={"metric": "correct", "kind": "margin", "bound": 0.05})
+RELATIVE = LIMIT.model_copy(update={"metric": "correct", "kind": "relative_margin", "bound": 0.1})
+
+
+@pytest.mark.parametrize(
+    ("limits", "after", "told_of"),
+    [
+        ((LIMIT,), 0.89, False),
+        ((LIMIT,), 0.87, True),
+        ((LIMIT, MARGIN), 0.87, False),
+        ((LIMIT, MARGIN), 0.84, True),
+        ((LIMIT, RELATIVE), 0.82, False),
+        ((LIMIT, RELATIVE), 0.80, True),
+        ((LIMIT, RELATIVE, MARGIN), 0.84, True),
+        ((LIMIT,), 0.99, False),
+    ],
+)
+def test_a_source_that_lost_more_than_an_artifact_may_lose_stands_beside_the_answer(
+    limits: tuple[LimitFact, ...], after: float, told_of: bool
+) -> None:
+    policy = POLICY.model_copy(update={"limits": limits})
+    old = dossier(target(right=(0.9, 0.9)), policy=policy)
+    now = dossier(target(right=(after, after)), before=Before("version 3", old), policy=policy)
+    first = page.release(now).partition("<nav")[0].partition("q-stand")[0]
+    words = f"the source itself got worse since version 3: it was right on 90.00 % of the rows and is on {after:.2%}"
+    for text in (first.replace("\u00a0", " "), summary.markdown(now).partition("**May the edge")[0]):
+        assert (words.replace("%", " %").replace("  ", " ") in text) == told_of
+    assert now.ship.word == "yes"
+
+
+def test_where_the_suite_is_another_a_worse_source_is_told_with_that() -> None:
+    old = dossier(target(right=(0.9, 0.9)))
+    other = dossier(target(right=(0.7, 0.7)), before=Before("version 3", old), suite_digest="v" * 64)
+    assert "since version 3, by another suite: it was right" in str(other.change.source_worse)
 
 
 def test_facts_without_terms_are_compared_in_what_they_say() -> None:

@@ -14,7 +14,7 @@ from parity.dossier import FACTS, SUPERSEDED, junit, page, summary
 from parity.dossier.document import Dossier, parse, write
 from parity.dossier.evidence import Cause, Rung, SecondCause, SelfTest, Tensor, Tolerance
 from parity.dossier.station import void
-from tests.parity.dossier_facts import HOSTILE, HUGE, dossier, finding, pair, target
+from tests.parity.dossier_facts import HOSTILE, HUGE, LIMIT, POLICY, dossier, finding, pair, target
 
 EVERY_FATE = dossier(
     target("cloud", role="cloud"),
@@ -208,6 +208,17 @@ def test_a_limit_that_could_not_be_measured_is_said_so_in_every_rendering() -> N
         assert "could not be measured" in junit.xml(facts)
 
 
+def test_limits_that_were_edited_after_a_verdict_are_not_called_written_before_the_run() -> None:
+    before = "The limits, written before the run."
+    assert before in page.release(EVERY_FATE)
+    earlier = POLICY.model_copy(update={"limits": (LIMIT.model_copy(update={"bound": 0.99}),)})
+    edited = page.release(dossier(target(), judged_before=earlier))
+    assert before not in edited
+    assert "The limits of this run, 1 term edited after a verdict" in edited
+    reworded = POLICY.model_copy(update={"limits": (LIMIT.model_copy(update={"why": "said otherwise"}),)})
+    assert before in page.release(dossier(target(), judged_before=reworded))
+
+
 def test_what_was_not_looked_for_says_the_command_and_is_not_left_out() -> None:
     text = page.target(EVERY_FATE, EVERY_FATE.targets[1])
     assert "lockstep explain" in text
@@ -230,6 +241,9 @@ def test_a_cause_its_depth_and_a_self_test_are_shown_where_they_were_found() -> 
     text = page.target(dossier(one), one)
     assert "layer3 is what int8 cannot hold" in text
     assert "Lowest at layer3: 25.0 dB" in text
+    assert "To reproduce: <code>python again.py</code>" in text
+    alike = target(cause=cause, pairs=(pair(differ=0), pair("source", 0)))
+    assert "To reproduce" not in page.target(dossier(alike), alike), "there is nothing to see side by side"
     assert "Of 40 planted faults 31 break the policy and had to be caught; 30 of those were" in text
     assert "1e-5" in text
     assert "30 of 31" in page.release(dossier(one))

@@ -70,6 +70,19 @@ def test_a_raw_picture_is_shown_as_stored(root: Path) -> None:
     assert np.array_equal(pixels, images[69])
 
 
+@pytest.mark.parametrize(("most", "stretched"), [(16, True), (63, True), (64, False), (255, False)])
+def test_pictures_that_are_all_dark_are_stretched_over_the_suite_alike(root: Path, most: int, stretched: bool) -> None:
+    images = np.random.default_rng(0).integers(0, most + 1, (70, 8, 8), dtype=np.uint8)
+    images[0] = np.arange(64).reshape(8, 8) % (most // 2)  # this one is darker than the others, and is to look so
+    images[1, 0, :2] = 0, most
+    config = with_preprocess(root).replace("16]}", "64]}")
+    (shown,) = project_with(root, config, image=images, labels=np.zeros(70, np.int64)).one(0)
+    assert shown.picture is not None
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(shown.picture.partition(",")[2]))))
+    assert np.array_equal(pixels, np.round(images[0] * (255 / most)) if stretched else images[0])
+    assert shown.note == "8 × 8" + (f", 0 is black and {most} is white, as over the whole suite" if stretched else "")
+
+
 def test_a_suite_that_its_function_draws_anew_is_shown_as_it_was_judged(root: Path) -> None:
     config = CONFIG.replace(
         "suite: {npz: tiny/suite.npz}", f"suite: {{function: tiny.processing_{root.name}:drifting}}"

@@ -193,6 +193,12 @@ def test_the_chance_of_all_limits_counts_rehearsed_ones() -> None:
     assert "macro_f1 against source, margin 0.015" in "\n".join(lines([both]))
 
 
+def test_a_relative_margin_is_planned_as_one() -> None:
+    relative = Limit(metric="correct", relative_margin=0.02, why=WHY)
+    text = "\n".join(lines([planned("t", [(relative, "source")], 1000, 0.005)]))
+    assert "correct against source, relative margin 0.02:" in text
+
+
 def test_rows_that_are_needed_may_be_far_fewer_than_there_are() -> None:
     """For slices and for groups too: half of the suite is no floor."""
     sliced = planned("t", [(WORST, "source")], 40_000, 0.005, Shape(None, {WORST: [[20_000, 20_000]]})).plans[0]

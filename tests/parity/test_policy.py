@@ -183,6 +183,8 @@ def test_an_edit_of_a_limit_is_told_as_old_to_new(tmp_path: Path) -> None:
         "route: kept above 0.92, payload_bytes below 2e+06 -> nothing",
     ]
     assert edits(now.spelled, now.spelled) == []
+    free = read(tmp_path / "free", f"{ROUTE}goal: {{kind: size, why: it must fit}}\nlimits:\n{AGREEMENT}{SPEED}")
+    assert edits(was.spelled, free.spelled) == ["nothing -> goal size: int8 is exempt from the limit on latency_ratio"]
 
 
 def test_an_edit_of_what_a_limit_is_measured_of_is_told_too(tmp_path: Path) -> None:
