@@ -129,6 +129,17 @@ def test_what_an_ir_computes_otherwise_beneath_wrong_weights_is_a_second_cause(r
     assert not also or "Softmax of `blocks.1.softmax` along axis" in found["second"]["sentence"]
 
 
+def test_an_ir_saved_as_openvino_saves_by_itself_holds_its_weights_in_half_the_bits(root: Path) -> None:
+    """`compress_to_fp16` is the default of `save_model`: constants lie there as float16, under a name of their own."""
+    import openvino as ov
+
+    ov.save_model(ov.convert_model(root / "out/text/graphs/float32/graph.onnx"), root / "theirs/model.xml")
+    found = explained(root, "text", OPENVINO, "--artifact", "theirs")
+    assert found["cause"] == "runtime precision"
+    assert "are the source's stored in float16; with the source's own in their place" in found["sentence"]
+    assert found["second"] is None
+
+
 def test_one_byte_of_a_layers_weights_is_found_beside_a_rebuild(root: Path) -> None:
     def flip(graph: onnx.ModelProto) -> None:
         layer = node_of(graph, "second", "Conv")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from parity.explain.graph.weights import Array, Weight
 if TYPE_CHECKING:
     import onnx
 
+COMPRESSED = "_compressed"
+"""What OpenVINO adds to the name of a constant that it stores in half the bits."""
 IR_KINDS = {"f32": "<f4", "f16": "<f2", "i8": "i1", "u8": "u1", "i32": "<i4", "i64": "<i8", "f64": "<f8"}
 
 
@@ -47,13 +49,15 @@ def _constants(root: ElementTree.Element, data: bytes) -> Iterator[tuple[str, Ar
             start, size = int(facts.get("offset", 0)), int(facts.get("size", 0))
             kind = np.dtype(IR_KINDS[facts.get("element_type", "")])
             shape = [int(part) for part in facts.get("shape", "").split(",") if part.strip()]
-            yield str(layer.get("name")), np.frombuffer(data[start : start + size], kind).reshape(shape)
+            name = str(layer.get("name")).removesuffix(COMPRESSED)
+            yield name, np.frombuffer(data[start : start + size], kind).reshape(shape)
 
 
 def in_graph(graph: onnx.ModelProto, constants: Mapping[str, Array]) -> onnx.ModelProto:
     """The graph with an IR's constants in the place of its own of the same name and kind, else of the likest.
 
-    Channels of nought, which this toolchain takes off again, stay as the graph has them.
+    Channels of nought, which this toolchain takes off again, stay as the graph has them. Where the IR stores all floats in half
+    the bits, those that are not found among them are rounded so.
     """
     import onnx
     from onnx import numpy_helper
@@ -62,10 +66,14 @@ def in_graph(graph: onnx.ModelProto, constants: Mapping[str, Array]) -> onnx.Mod
     copy.CopyFrom(graph)
     stored = {tensor.name for tensor in copy.graph.initializer}
     unnamed = [array for name, array in constants.items() if name not in stored]
+    floats = [array.dtype for array in constants.values() if array.dtype.kind == "f"]
+    halved = bool(floats) and set(floats) == {np.dtype(np.float16)}
     for tensor in copy.graph.initializer:
         ours = numpy_helper.to_array(tensor).copy()
         theirs = constants[tensor.name] if tensor.name in constants else _likest(ours, unnamed)
-        if theirs is None or theirs.ndim != ours.ndim or theirs.dtype != ours.dtype:
+        if theirs is None and halved and ours.dtype == np.float32:
+            theirs = ours.astype(np.float16)
+        if theirs is None or theirs.ndim != ours.ndim or not _alike(theirs.dtype, ours.dtype):
             continue
         if all(one <= other for one, other in zip(theirs.shape, ours.shape, strict=True)):
             ours[tuple(slice(size) for size in theirs.shape)] = theirs
@@ -78,10 +86,15 @@ def _likest(ours: Array, constants: Sequence[Array]) -> Array | None:
     found: Array | None = None
     for array in constants if ours.size >= ENOUGH_TO_TELL and ours.dtype == np.float32 else ():
         for turned in (array, array.T):
-            fits = array.size == ours.size and array.dtype == ours.dtype and _bare(turned) == _bare(ours)
+            fits = array.size == ours.size and _alike(array.dtype, ours.dtype) and _bare(turned) == _bare(ours)
             if fits and cosine(ours, turned) >= max(LIKE, 0.0 if found is None else cosine(ours, found)):
                 found = turned.reshape(ours.shape)
     return found
+
+
+def _alike(one: np.dtype[Any], other: np.dtype[Any]) -> bool:
+    """Whether numbers of one kind may stand for those of the other: floats of any width do for each other."""
+    return one == other or one.kind == other.kind == "f"
 
 
 def _bare(array: Array) -> tuple[int, ...]:
