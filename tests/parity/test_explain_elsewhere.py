@@ -19,7 +19,7 @@ from parity.explain.graph.branches import straightened
 from parity.explain.graph.gaps import gaps
 from parity.explain.graph.simulate import Batch, opened
 from parity.explain.graph.weights import weights_of
-from parity.explain.mistake.hypotheses import Bench, Hypothesis, tried
+from parity.explain.mistake.hypotheses import Bench, Hypothesis, affine, tried
 from tests.parity.foreign import RNG, SIGNATURE, WEIGHTS, found_for, model, network, value
 
 
@@ -247,3 +247,8 @@ def test_what_cannot_be_run_is_never_called_healthy() -> None:
     assert not document["explained"]
     assert "Got invalid dimensions" in document["sentence"]
     assert _unanswered([ran, Rung("artifact as found", Path("outputs"))]) is None
+
+
+def test_an_offset_that_only_rounding_made_is_not_told() -> None:
+    assert affine(1.1, -1.022e-9, 3.0) == "× 1.1"
+    assert affine(0.5, -0.2, 1.0) == "× 0.5 -0.2"

@@ -43,6 +43,15 @@ FIT, SCORE = 0, 1
 """Which of every two rows a hypothesis is fitted on, and which it is scored on."""
 
 
+UNSEEN = 1e-4
+"""An offset of less than this share of a tensor's deviation is no part of the story."""
+
+
+def affine(factor: float, offset: float, deviation: float) -> str:
+    """`× 1.1 +0.3`, without an offset that only rounding made."""
+    return f"× {factor:.4g}" + (f" {offset:+.4g}" if abs(offset) >= UNSEEN * deviation else "")
+
+
 @dataclass(frozen=True, slots=True)
 class Bench:
     """What hypotheses are tried on: a sound graph, batches (streams among them), its answers, the candidate's answers."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from compile.signature import Tensor
 from parity.explain.graph.points import through_quantizers
 from parity.explain.graph.simulate import Batch
-from parity.explain.mistake.hypotheses import FIT, FITTED, Bench, Hypothesis, halves, rows_first
+from parity.explain.mistake.hypotheses import FIT, FITTED, Bench, Hypothesis, affine, halves, rows_first
 
 if TYPE_CHECKING:
     import onnx
@@ -132,7 +132,7 @@ def _scaled(bench: Bench, tensor: Tensor) -> Iterator[Hypothesis]:
     factor = float(np.cov(ours, theirs)[0, 1] / ours.var(ddof=1))
     offset = float(theirs.mean() - factor * ours.mean())
     yield Hypothesis(
-        f"the candidate's `{tensor.name}` is × {factor:.4g} {offset:+.4g} (scaled behind the model)",
+        f"the candidate's `{tensor.name}` is {affine(factor, offset, theirs.std())} (scaled behind the model)",
         f"scale `{tensor.name}` as the source does",
         partial(_each, bench, tensor, lambda x: factor * x + offset),
         FITTED,

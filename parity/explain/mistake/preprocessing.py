@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from compile.signature import Tensor
 from parity.explain.graph.simulate import Infer
 from parity.explain.mistake import pictures, tables
-from parity.explain.mistake.hypotheses import ALIKE, FIT, REPRODUCED, Bench, Hypothesis, distance, replaced
+from parity.explain.mistake.hypotheses import ALIKE, FIT, REPRODUCED, Bench, Hypothesis, affine, distance, replaced
 
 Array = NDArray[Any]
 Change = Callable[[Array], Array]
@@ -224,7 +224,7 @@ def _fitted(bench: Bench, infer: Infer, enough: float) -> Iterator[Hypothesis]:
         at = minimize(error, start, method="Nelder-Mead", options=options).x
         factor, offset = float(np.exp(at[0])), _offset(at, width, centre)
         yield Hypothesis(
-            f"the candidate sees `{tensor.name}` × {factor:.4g} {offset:+.4g} (normalization on one side alone)",
+            f"the candidate sees `{tensor.name}` {affine(factor, offset, factor * width)} (normalization on one side alone)",
             f"normalize `{tensor.name}` on both sides alike",
             partial(_answers_to, bench, tensor.name, partial(_affine, factor, offset)),
             enough,
