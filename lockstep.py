@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -50,7 +51,11 @@ def main() -> None:
         GIT_PYTHON_REFRESH="quiet",
     )
     try:
-        sys.exit(_run())
+        code = _run()
+        signal.signal(
+            signal.SIGINT, signal.SIG_IGN
+        )  # it is done: while Python tidies up, Ctrl-C would only change the code
+        sys.exit(code)
     except (KeyboardInterrupt, click.Abort):
         from compile.errors import INTERRUPTED
 

@@ -1,7 +1,7 @@
 """Rows that the source itself cannot answer: nobody's toolchain is at fault, and what is told is where they lie.
 
-In: how the source answers, and the columns of prepared data. Out: the same, with an error of the source as a ConfigError that
-names the batch, its rows and what its inputs hold. The rule: a machine without memory is no mistake in the data.
+In: how the source answers, and what the rows of prepared data are called. Out: the same, with an error of the source as a
+ConfigError that names the batch, its rows and what its inputs hold. The rule: a machine without memory is no mistake in the data.
 """
 
 from __future__ import annotations
@@ -19,14 +19,13 @@ Infer = Callable[[Batch], Batch]
 NO_MEMORY = ("alloc", "out of memory")
 
 
-def answering(infer: Infer, signature: Signature, columns: Batch, part: str) -> Infer:
-    """`infer` for the batches of `part` in their order."""
-    rows = columns["id"][columns["row"]] if "id" in columns else columns["row"]
+def answering(infer: Infer, signature: Signature, names: Callable[[], Array], part: str) -> Infer:
+    """`infer` for the batches of `part` in their order; `names`: what its rows are called, asked for only where one fails."""
     document, number, first = signature.document(), 0, 0
 
     def run(feeds: Batch) -> Batch:
         nonlocal number, first
-        here = rows[first : first + rows_in(document, feeds)]
+        count = rows_in(document, feeds)
         try:
             outputs = infer(feeds)
         except (LockstepError, MemoryError):
@@ -35,12 +34,13 @@ def answering(infer: Infer, signature: Signature, columns: Batch, part: str) -> 
             said = (str(error).splitlines() or ["nothing"])[0]
             if any(word in said.lower() for word in NO_MEMORY):
                 raise
+            here = names()[first : first + count]
             held = ", ".join(_range(t.name, feeds[t.name]) for t in signature.data_inputs)
             raise ConfigError(
                 f"{part} batch {number} (rows `{here[0]}` to `{here[-1]}`): the source model itself raised "
                 f"{type(error).__name__}: {said}. The batch holds {held}; expected rows that the source can answer"
             ) from error
-        number, first = number + 1, first + len(here)
+        number, first = number + 1, first + count
         return outputs
 
     return run

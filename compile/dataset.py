@@ -24,6 +24,7 @@ from compile.errors import ConfigError
 from compile.kept import Array, Batch, Kept, copies, digests_of
 from compile.project import Project
 from compile.signature import BATCH, Signature
+from compile.worker import rows_in
 
 RESERVED = ("labels", "id", "group")
 NEARLY = {"label": "labels", "target": "labels", "ids": "id", "groups": "group"}
@@ -83,6 +84,14 @@ def batches_of(folder: Path) -> Iterator[Batch]:
 def columns_of(folder: Path) -> Batch:
     with np.load(folder / "columns.npz", allow_pickle=False) as columns:
         return {name: columns[name] for name in columns.files}
+
+
+def names_of(folder: Path, signature: Signature) -> Array:
+    """What each row of a prepared folder is called: its `id`, else its number; of inputs alone, their place."""
+    if not (folder / "columns.npz").is_file():
+        return np.arange(sum(rows_in(signature.document(), batch) for batch in batches_of(folder)))
+    columns = columns_of(folder)
+    return columns["id"][columns["row"]] if "id" in columns else columns["row"]
 
 
 def row_digests(folder: Path, signature: Signature) -> Array:

@@ -11,6 +11,7 @@ import copy
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ import numpy as np
 
 from compile.answerable import Infer, answering
 from compile.config import load_model
-from compile.dataset import columns_of
+from compile.dataset import names_of
 from compile.errors import ToolchainError
 from compile.kept import Batch
 from compile.project import Project
@@ -49,7 +50,7 @@ def observe_source(project: Project, made: Path, model: str, suite: str, fetched
     (made / "outputs").mkdir()
     wanted = {t.name for t in signature.answers}
     with quiet():
-        infer = answering(in_float32(source, signature), signature, columns_of(Path(suite)), "suite")
+        infer = answering(in_float32(source, signature), signature, partial(names_of, Path(suite), signature), "suite")
         for path, _, outputs in walk(infer, Path(suite), signature):
             np.savez(made / "outputs" / path.name, **{k: v for k, v in outputs.items() if k in wanted})  # type: ignore[arg-type]  # numpy's stub
         floors, method = _floors(source, signature, Path(suite), made / "outputs")

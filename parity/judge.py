@@ -15,10 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
-
 from compile.config import ModelFile, TargetFile, load_model, load_target
-from compile.dataset import columns_of
+from compile.dataset import columns_of, names_of
 from compile.errors import LockstepError
 from compile.project import Project
 from parity import measure
@@ -93,7 +91,7 @@ def examine(
     A broken law says more than an error that it led to, in measuring or in the user's code, and is told instead.
     """
     source, candidate = read_observed(folders["source"], config), read_observed(folders["observation"], config)
-    walk = Walk(source, candidate, partial(_names, folders["suite"]))
+    walk = Walk(source, candidate, partial(names_of, folders["suite"], config.signature))
     try:
         scene = _scene(config, target, policy, walk, folders)
     except LockstepError:
@@ -105,12 +103,6 @@ def examine(
     met = [finding for limit in limits for finding in limited(limit, scene, policy)]
     unbound = [] if met else [f"no limit of the policy gives a measurement for {target.precision}"]
     return [*laws_of(walk), law("limits", unbound), *met], summary(scene)
-
-
-def _names(suite: Path) -> NDArray[Any]:
-    """What each observed row is called: its `id`, else its number."""
-    columns = columns_of(suite)
-    return columns["id"][columns["row"]] if "id" in columns else columns["row"]
 
 
 def _scene(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from compile.answerable import answering
+from compile.dataset import names_of
 from compile.errors import ConfigError, ToolchainError
 from compile.kept import Batch
 from compile.signature import Axis, Signature, Tensor
@@ -15,7 +18,7 @@ SIGNATURE = Signature(
     outputs=(Tensor("y", "float32", ("batch",)),),
     axes={"batch": Axis(1, 1, 64)},
 )
-COLUMNS = {"row": np.arange(5), "id": np.array(list("abcde"))}
+NAMES = np.array(list("abcde"))
 BATCHES = [{"ids": np.array([[1, 2], [3, 4]])}, {"ids": np.array([[5, 6], [7, 99], [9, 0]])}]
 
 
@@ -27,7 +30,7 @@ def raising(error: Exception) -> ConfigError | Exception:
             raise error
         return feeds
 
-    run = answering(infer, SIGNATURE, COLUMNS, "suite")
+    run = answering(infer, SIGNATURE, lambda: NAMES, "suite")
     run(BATCHES[0])
     with pytest.raises(Exception) as raised:  # noqa: PT011  # which one is what the tests ask
         run(BATCHES[1])
@@ -48,3 +51,14 @@ def test_the_batch_its_rows_its_ranges_and_the_first_line_are_told() -> None:
 )
 def test_what_is_not_the_datas_fault_stays_what_it_is(error: Exception) -> None:
     assert raising(error) is error
+
+
+def test_rows_are_called_by_their_id_their_number_or_of_inputs_alone_their_place(tmp_path: Path) -> None:
+    (tmp_path / "batches").mkdir()
+    for number, batch in enumerate(BATCHES):
+        np.savez(tmp_path / "batches" / f"{number:05d}.npz", **batch)  # type: ignore[arg-type]
+    assert names_of(tmp_path, SIGNATURE).tolist() == [0, 1, 2, 3, 4]
+    np.savez(tmp_path / "columns.npz", row=np.array([1, 0, 2, 4, 3]))
+    assert names_of(tmp_path, SIGNATURE).tolist() == [1, 0, 2, 4, 3]
+    np.savez(tmp_path / "columns.npz", row=np.array([1, 0, 2, 4, 3]), id=NAMES)
+    assert names_of(tmp_path, SIGNATURE).tolist() == list("baced")
