@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from compile.child import MEMORY
+
 ROOT = Path(__file__).parents[1]
 STARTER = """
 import json, os, resource, subprocess, sys, time
@@ -61,4 +63,4 @@ def step(folder: Path, root: Path, function: str, arguments: Mapping[str, object
     folder.mkdir(parents=True)
     request = {"root": str(root), "step": function, "arguments": dict(arguments)}
     (folder / "request.json").write_text(json.dumps(request))
-    return spent([sys.executable, "-m", "compile.child", str(folder)], address_space=address_space)
+    return spent([sys.executable, "-m", "compile.child", str(folder)], address_space=address_space, env=MEMORY)

@@ -106,7 +106,7 @@ class Line:
         request = {"root": str(self.project.root), "step": function, "arguments": dict(arguments)}
         (folder / "request.json").write_text(json.dumps(request))
         command = [sys.executable, "-m", "compile.child", str(folder)]
-        self.jobs.run(command, folder=folder, limits=limits, what=what, env={"PYTHONPATH": _packages()})
+        self.jobs.run(command, folder=folder, limits=limits, what=what, env={"PYTHONPATH": _packages(), **child.MEMORY})
         return folder / "made", _report(folder, what, self.project.root)
 
     def keep(self, step: Step, who: str, run: Callable[[Path, str], tuple[Path, dict[str, str]]]) -> Record:
