@@ -19,7 +19,7 @@ from compile.errors import ConfigError, IntegrityError, LockstepError, Toolchain
 from compile.project import Project
 
 OURS = ("compile", "parity", "registry")
-MEMORY: Mapping[str, str] = {"MALLOC_MMAP_THRESHOLD_": str(64 * 2**20), "MALLOC_TRIM_THRESHOLD_": str(256 * 2**20)}
+MEMORY: Mapping[str, str] = dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), str(2**30))
 """Steps walk batch after batch: what one frees is kept for the next, up to so many bytes (mallopt(3)). Pages given back to the
 kernel in between, and asked for again, cost as much CPU as a fifth to a half of judging itself."""
 ERRORS: Mapping[str, type[LockstepError]] = {e.__name__: e for e in (ConfigError, ToolchainError, IntegrityError)}
