@@ -17,12 +17,11 @@ from parity.explain.experiment import exchange
 from parity.explain.experiment.case import Case, in_floors
 from parity.explain.graph.simulate import Batch
 from parity.explain.mistake import postprocessing, preprocessing
-from parity.explain.mistake.hypotheses import INDEPENDENT, Bench, Hypothesis, Trial, distance, tried
+from parity.explain.mistake.hypotheses import INDEPENDENT, SCREENED_ROWS, Bench, Hypothesis, Trial, distance, tried
 
 WORTH = 1e-3
 """The share of an error that, left over, is not worth a second cause (30 dB below the first)."""
 HALVED = 0.5
-SCREENED_ROWS = 32
 TAKEN = 3
 """How many single mistakes are tried with every other one; how many of the pairs all sampled rows decide about."""
 
