@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from compile.coverage import INTEGER_LAYERS
 from compile.graph import source_module
 from parity.explain.experiment.change import Change, Found, shortened
-from parity.explain.experiment.wiring import places, wires
+from parity.explain.experiment.wiring import indices, wires
 from parity.explain.graph.integers import HIDING
 from parity.explain.graph.points import QUANTIZING, SILENT, keyed, named_modules, readers
 
@@ -35,7 +35,7 @@ def changes(sound: onnx.ModelProto, candidate: onnx.ModelProto) -> list[Change]:
     An operator that draws at random explains nothing.
     """
     told = [*_attributes(sound, candidate), *_operators(sound, candidate)]
-    return [*told, *wires(sound, candidate), *places(sound, candidate)]
+    return [*told, *wires(sound, candidate), *indices(sound, candidate)]
 
 
 def _attributes(sound: onnx.ModelProto, candidate: onnx.ModelProto) -> list[Change]:

@@ -59,7 +59,7 @@ def _ticked(names: Sequence[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
-def places(sound: onnx.ModelProto, candidate: onnx.ModelProto) -> Iterator[Change]:
+def indices(sound: onnx.ModelProto, candidate: onnx.ModelProto) -> Iterator[Change]:
     """Operators that read other stored integers: an index, a start, an axis."""
     ours, names = keyed(sound), named_modules(candidate)
     stored = _integers(sound), _integers(candidate)
