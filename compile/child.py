@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
 import traceback
 from collections.abc import Mapping
@@ -30,7 +31,8 @@ def main(folder: Path) -> int:
     project = Project(Path(request["root"]))
     sys.path.insert(0, str(project.root))
     opened: set[str] = set()
-    sys.addaudithook(lambda event, args: _note(opened, event, args))
+    made_before = f"{project.root / 'out'}{os.sep}"
+    sys.addaudithook(lambda event, args: _note(opened, made_before, event, args))
     made = folder / "made"
     made.mkdir()
     report: dict[str, object] = {"error": None}
@@ -50,10 +52,14 @@ def main(folder: Path) -> int:
     return 0 if report["error"] is None else 1
 
 
-def _note(opened: set[str], event: str, args: tuple[object, ...]) -> None:
-    """An audit hook: remember every file that Python code opens for reading."""
-    if event == "open" and isinstance(args[0], (str, bytes)) and _reads(args[1]):
-        opened.add(args[0] if isinstance(args[0], str) else args[0].decode(errors="replace"))
+def _note(opened: set[str], made_before: str, event: str, args: tuple[object, ...]) -> None:
+    """An audit hook: remember every file that Python code opens for reading, but for what lies in `made_before`: of outputs
+    there are hundreds of thousands, and to find out of each where it lies costs as much as judging it."""
+    if event != "open" or not isinstance(args[0], (str, bytes)) or not _reads(args[1]):
+        return
+    path = args[0] if isinstance(args[0], str) else args[0].decode(errors="replace")
+    if not path.startswith(made_before) or f"{os.sep}..{os.sep}" in path:
+        opened.add(path)
 
 
 def _reads(mode: object) -> bool:
