@@ -23,7 +23,12 @@ def made(project, made, paths):
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    for name, text in {"reads.py": READS, "data.csv": "1,2\n", "out/m/outputs/00000.npz": "", "other/list.txt": "a"}.items():
+    for name, text in {
+        "reads.py": READS,
+        "data.csv": "1,2\n",
+        "out/m/outputs/00000.npz": "",
+        "other/list.txt": "a",
+    }.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     return tmp_path
