@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -41,9 +41,6 @@ from parity.explain.graph.tensors import Diverging, decibel
 from parity.kinds import codes
 from parity.observed import Observed
 from parity.policy import load_policy
-
-if TYPE_CHECKING:
-    pass
 
 SHOWN_FLIPS = 20
 

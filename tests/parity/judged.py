@@ -12,7 +12,7 @@ import numpy as np
 from compile.config import ModelFile, TargetFile
 from parity.judge import examine
 from parity.policy import Policy
-from parity.verdict import Finding
+from parity.verdict import Finding, Status, overall
 
 Arrays = dict[str, np.ndarray]
 ROWS, BATCH = 1000, 250
@@ -98,3 +98,35 @@ class Case:
 
 def batches(logits: np.ndarray) -> list[Arrays]:
     return [{"logits": logits[i : i + BATCH].copy()} for i in range(0, len(logits), BATCH)]
+
+
+def sound(root: Path) -> Case:
+    """A candidate that answers exactly as the source does; labels agree with nine answers of ten."""
+    logits = np.random.default_rng(0).standard_normal((ROWS, 4)).astype(np.float32)
+    labels = logits.argmax(1)
+    labels[::10] = (labels[::10] + 1) % 4
+    return Case(
+        root,
+        source=batches(logits),
+        candidate=batches(logits),
+        baseline=batches(logits),
+        columns={"labels": labels, "row": np.arange(ROWS)},
+        seconds={"artifact": [1e-3] * 100, "float": [2e-3] * 100},
+        sizes={"build": 1000, "float": 4000},
+    )
+
+
+def status(findings: list[Finding]) -> Status:
+    return overall(findings)
+
+
+def broken(findings: list[Finding]) -> dict[str, str]:
+    return {f"{f.metric} against {f.against}": f.sentence for f in findings if f.status is not Status.PASS}
+
+
+def integer(case: Case, ratio: float) -> Case:
+    """An integer candidate that takes `ratio` of float's time."""
+    case.precision = "int8"
+    case.limits = [limit for limit in LIMITS if limit["metric"] != "float_error"]
+    case.seconds = {"artifact": [ratio * 1e-3] * 100, "float": [1e-3] * 100}
+    return case
