@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import json_of, run_in
-from tests.line.test_sources import write_ocr
+from tests.line.recognizer import write_ocr
 
 ROOT = Path(__file__).parents[2]
 VERBS = (
