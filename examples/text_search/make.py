@@ -44,7 +44,7 @@ def main() -> None:
     parts = np.split(order, np.cumsum([SUITE, TUNING, CALIBRATION]))
     known = vocabulary([texts[i] for i in parts[-1]])
     words = np.stack([numbers(text, known) for text in texts])
-    write_slices(words, labels, parts[:3])
+    write_slices(words, [" ".join(text) for text in texts], labels, parts[:3])
     training = parts[-1]
     if arguments.slices_only:
         model = build()
@@ -84,8 +84,9 @@ def numbers(text: list[str], known: dict[str, int]) -> np.ndarray:
     return found
 
 
-def write_slices(words: np.ndarray, labels: np.ndarray, parts: list[np.ndarray]) -> None:
-    """Suite, tuning and calibration rows, drawn before any model was looked at; no row is also in a part before it."""
+def write_slices(words: np.ndarray, texts: list[str], labels: np.ndarray, parts: list[np.ndarray]) -> None:
+    """Suite, tuning and calibration rows, drawn before any model was looked at; no row is also in a part before it. The suite
+    also has the texts themselves, for people who read what differs."""
     taken: set[bytes] = set()
     for name, rows in zip(("suite", "tuning", "calibration"), parts, strict=True):
         kept = np.sort([row for row in rows if words[row].tobytes() not in taken])
@@ -97,6 +98,7 @@ def write_slices(words: np.ndarray, labels: np.ndarray, parts: list[np.ndarray])
             "length": np.array(["short", "middle", "long"])[length],
         }
         told = {} if name == "calibration" else judging
+        told |= {"text": np.array([texts[row] for row in kept])} if name == "suite" else {}
         np.savez_compressed(
             HERE / f"{name}.npz", words=words[kept], id=np.array([f"text-{i:05d}" for i in kept]), **told
         )

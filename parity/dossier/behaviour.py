@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from compile.config import TaskConfig
 from parity.answers import agree, correct, nearest
 from parity.detection import SCORE
+from parity.dossier.inputs import cut
 from parity.dossier.pair import Confusion, Flip, Pair, Series, Shift, SliceFact
 from parity.dossier.sureness import Sureness, sureness
 from parity.kinds import codes
@@ -28,6 +29,7 @@ CONFIDENCE = 0.95
 MOST_FLIPS = 12
 MOST_BOXES = 6
 MOST_KINDS = 12
+MOST_QUOTED = 60
 BINS = 20
 RULE = "the kinds of difference in turn, the most frequent first; within each the largest {drift} first"
 
@@ -137,13 +139,19 @@ def as_words(stage: Stage, reference: Array, found: Array) -> list[str]:
             sides = (f"below {task.threshold:g}", f"at or above {task.threshold:g}")
             return [sides[int(score >= task.threshold)] for score in found]
         case "embedding":
-            ids = stage.of_rows("id")
-            near = nearest(found, reference)[:, 0]
-            return [f"nearest to {i if ids is None else ids[i]}" for i in near]
+            return [f"nearest to {_called(stage, i)}" for i in nearest(found, reference)[:, 0].tolist()]
         case "detection":
             return [_boxes(stage, one[one[:, SCORE] >= task.threshold]) for one in found]
         case _:
             return [_answer(stage, one) for one in found]
+
+
+def _called(stage: Stage, i: int) -> str:
+    """A row that an answer points at: the beginning of its text where the suite has texts, else its id, else its number."""
+    texts, ids = stage.of_rows("text"), stage.of_rows("id")
+    if texts is not None:
+        return f"“{cut(str(texts[i]), MOST_QUOTED)}”"
+    return str(i if ids is None else ids[i])
 
 
 def _boxes(stage: Stage, found: Array) -> str:
@@ -169,7 +177,9 @@ def class_names(columns: Mapping[str, Array]) -> dict[str, str]:
     labels = columns.get("labels")
     if labels is None or labels.ndim != 1 or labels.dtype.kind not in "iub":
         return {}
-    words = [name for name, column in columns.items() if column.dtype.kind in "US" and name not in ("id", "group")]
+    words = [
+        name for name, column in columns.items() if column.dtype.kind in "US" and name not in ("id", "group", "text")
+    ]
     for name in sorted(words, key=lambda name: (name != "class_name", name)):
         pairs = {(str(label), str(word)) for label, word in zip(labels, columns[name], strict=True)}
         if len(pairs) > 1 and len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs}):

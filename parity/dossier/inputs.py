@@ -161,7 +161,7 @@ def _table(name: str, values: Array, scale: Scale | None) -> Shown:
 
 def _text(name: str, array: Array) -> Shown:
     words = " ".join(w.decode(errors="replace") if isinstance(w, bytes) else str(w) for w in array.reshape(-1))
-    return Shown(kind="text", name=name, text=_cut(words, MOST_TEXT))
+    return Shown(kind="text", name=name, text=cut(words, MOST_TEXT))
 
 
 def _ids(name: str, array: Array) -> Shown:
@@ -171,5 +171,6 @@ def _ids(name: str, array: Array) -> Shown:
     return Shown(kind="ids", name=name, note=note, text=some + (" …" if len(ids) > MOST_IDS else ""))
 
 
-def _cut(text: str, most: int) -> str:
+def cut(text: str, most: int) -> str:
+    """At most so many characters."""
     return text if len(text) <= most else f"{text[: most - 1]}…"

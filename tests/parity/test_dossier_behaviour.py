@@ -168,6 +168,22 @@ def test_where_nothing_differs_the_words_say_what_that_proves_and_no_more(kind: 
     assert f"at most {np.ceil((1 - 0.05 ** (1 / 300)) * 1e4) / 100:.2f} %" in said[1]  # the rule of three, exactly
 
 
+@pytest.mark.parametrize(
+    ("columns", "named"),
+    [
+        ({}, "nearest to 1"),
+        ({"id": np.array(["a", "b", "c"])}, "nearest to b"),
+        (
+            {"id": np.array(["a", "b", "c"]), "text": np.array(["one", "two " * 30, "three"])},
+            f"nearest to “{'two ' * 14}two…”",
+        ),
+    ],
+)
+def test_a_neighbour_is_called_by_its_text_else_its_id_else_its_number(columns: dict[str, Any], named: str) -> None:
+    gallery = np.array([[1.0, 0.1], [1.0, 0.0], [0.0, 1.0]])
+    assert behaviour.as_words(stage("embedding", 3, **columns), gallery, gallery)[0] == named
+
+
 @pytest.mark.parametrize("kind", ["classification", "binary_score", "regression", "embedding", "sequence", "none"])
 def test_where_everything_differs_the_words_stay_short(kind: str) -> None:
     rng = np.random.default_rng(2)
