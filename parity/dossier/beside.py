@@ -19,6 +19,8 @@ SIGNED = ("points", "relative", "label")
 """Units of figures that are what a candidate gained or lost, under a margin."""
 FEWEST = {"share": 2, "points": 2, "relative": 2}
 """Decimals; of other units as many as make four digits."""
+WHOLE = {"share": (0.0, 100.0), "plain": (1.0,)}
+"""What a figure must not be rounded to."""
 ERRORS = [metric for metric, kind in KINDS.items() if kind.errors]
 MOST = percent.MOST_DECIMALS
 Rounded = Callable[[float, int], float]
@@ -47,18 +49,19 @@ def _read(found: FindingFact, figure: float) -> float:
 
 
 def _written(found: FindingFact, figure: float, rounded: Rounded) -> str:
-    """With as many decimals as it takes to compare with the limit as the figure itself does; a share never as all or none."""
+    """With as many decimals as it takes to compare with the limit as the figure itself does; a share never as all or none, and
+    a cosine or a correlation as 1 only within a millionth of it."""
     scale = SCALES.get(found.unit, 1.0)
     exact, limit = _read(found, figure) * scale, _read(found, found.limit) * scale
     if not math.isfinite(exact):
         return "∞" if exact > 0 else "−∞"
-    if found.unit == "share" and exact in (0.0, 100.0):
+    if exact in WHOLE.get(found.unit, ()):
         return f"{exact:.0f}"
     for decimals in range(_fewest(found.unit, exact), MOST + 1):
         shown = rounded(exact, decimals)
-        if _side(shown, limit) == _side(exact, limit) and not (found.unit == "share" and shown in (0.0, 100.0)):
+        if _side(shown, limit) == _side(exact, limit) and shown not in WHOLE.get(found.unit, ()):
             break
-    if found.unit == "share" and shown in (0.0, 100.0):
+    if found.unit == "share" and shown in WHOLE["share"]:
         return percent.share(figure).removesuffix(" %")
     sign = "+" if found.unit in SIGNED and found.sense == "at_least" else ""
     text = f"{shown:{sign}z.{decimals}f}".replace("-", "−")
@@ -77,7 +80,13 @@ def _fewest(unit: str, exact: float) -> int:
     if unit in FEWEST:
         return FEWEST[unit]
     digits = 3 if abs(exact) < 1 else 4
-    return 0 if exact == 0 else min(max(digits - 1 - math.floor(math.log10(abs(exact))), 0), MOST)
+    most = [_decimals(exact, digits)] + ([_decimals(1 - exact, 1)] if unit in WHOLE else [])
+    return min(max(most), MOST)
+
+
+def _decimals(exact: float, digits: int) -> int:
+    """After how many decimals a number has so many digits."""
+    return 0 if exact == 0 else max(digits - 1 - math.floor(math.log10(abs(exact))), 0)
 
 
 def _side(figure: float, limit: float) -> int:
