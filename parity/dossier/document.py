@@ -7,6 +7,7 @@ Every page, table and figure of a dossier is a rendering of this document: no re
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field, ValidationError
@@ -18,6 +19,11 @@ from parity.dossier.fact import Fact
 from parity.dossier.pair import Pair
 
 Word = Literal["yes", "no", "not yet"]
+ONLY_OF: Mapping[str, tuple[str, ...]] = {
+    "task.threshold": ("binary_score", "detection"),
+    "task.tolerance": ("regression", "none"),
+}
+"""The kinds of task that a number of the task speaks about."""
 
 
 class Answer(Fact):
@@ -53,6 +59,14 @@ class PolicyFact(Fact):
     besides: dict[str, str]
     limits: tuple[LimitFact, ...]
     judged_as: dict[str, str] | None = None
+
+    @property
+    def deciding(self) -> dict[str, str]:
+        """Of those terms the ones that decide something of a task of this kind."""
+        terms = self.judged_as or {}
+        return {
+            name: term for name, term in terms.items() if terms.get("task") in ONLY_OF.get(name, (terms.get("task"),))
+        }
 
 
 class FindingFact(Fact):

@@ -411,6 +411,15 @@ def test_every_edit_of_a_config_that_decides_is_a_term(
     assert {n for n in {*was, *now} if was.get(n) != now.get(n)} == {name}
 
 
+@pytest.mark.parametrize(
+    ("kind", "told"), [("embedding", set()), ("detection", {"task.threshold"}), ("regression", {"task.tolerance"})]
+)
+def test_terms_that_decide_nothing_of_this_task_are_not_shown(kind: str, told: set[str]) -> None:
+    terms = {"task": kind, "task.threshold": "0.5", "task.tolerance": "0.1", "baseline": "cloud"}
+    assert set(POLICY.model_copy(update={"judged_as": terms}).deciding) == {"task", "baseline"} | told
+    assert POLICY.model_copy(update={"judged_as": None}).deciding == {}
+
+
 def test_limits_that_are_no_longer_judged_are_named_and_the_other_way() -> None:
     more, less = target("edge", findings=CORRECT), target("edge", findings=CORRECT[:1])
     both = "correct against source, correct against baseline"
