@@ -90,35 +90,36 @@ def nearest_first(trials: Sequence[Trial]) -> list[Trial]:
 
 
 def fewest(start: Recipe, layers: Sequence[str], tried: Tried) -> Trial | None:
-    """The shortest prefix of the ranked layers that passes in float: doubled until one does, then halved in between.
+    """The shortest prefix of the ranked layers that in float is good enough: doubled until one is, then halved in between.
 
-    One layer stays integer at least. None where no prefix passes.
+    One that is good enough and too slow is long enough: with fewer layers in float it may pass. One layer stays integer at
+    least. None where no prefix is good enough.
     """
-    most, failed, size = len(layers) - 1, 0, 1
-    passing: Trial | None = None
-    while passing is None and failed < most:
-        trial = tried(kept(start, layers[: min(size, most)]))
-        if trial.passes:
-            passing = trial
+    most, short, size = len(layers) - 1, 0, 1
+    found: Trial | None = None
+    while found is None and short < most:
+        size = min(size, most)
+        trial = tried(kept(start, layers[:size]))
+        if trial.good_enough:
+            found = trial
         else:
-            failed, size = min(size, most), 2 * size
-    passed = min(size, most)
-    while passing is not None and passed - failed > 1:
-        middle = (passed + failed) // 2
+            short, size = size, 2 * size
+    while found is not None and size - short > 1:
+        middle = (size + short) // 2
         trial = tried(kept(start, layers[:middle]))
-        if trial.passes:
-            passing, passed = trial, middle
+        if trial.good_enough:
+            found, size = trial, middle
         else:
-            failed = middle
-    return passing
+            short = middle
+    return found
 
 
 def thinned(start: Recipe, found: Trial, tried: Tried) -> None:
-    """Layers made integer again one by one, the least damaging first, as long as it still passes."""
+    """Layers made integer again one by one, the least damaging first, as long as it stays good enough."""
     names = [name for name in found.recipe.keep_float if name not in start.keep_float]
     for name in reversed(names[:-1]):  # without its last one the prefix was tried, and failed
         trial = tried(kept(start, [other for other in names if other != name]))
-        if trial.passes:
+        if trial.good_enough:
             names.remove(name)
 
 

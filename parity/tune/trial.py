@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from compile.recipe import Recipe
-from parity.limit import KINDS, MARGINS
+from parity.limit import INTEGER_ONLY, KINDS, MARGINS
 from parity.verdict import Finding, Measured, Sense, Status
 
 
@@ -44,6 +44,11 @@ class Trial:
     @property
     def passes(self) -> bool:
         return self.failed is None and bool(self.met) and all(one.passed for one in self.met)
+
+    @property
+    def good_enough(self) -> bool:
+        """Whether its answers meet every limit, though it may take too much time or room."""
+        return self.failed is None and bool(self.met) and all(one.passed or one.of in INTEGER_ONLY for one in self.met)
 
     @property
     def worst(self) -> Met | None:

@@ -27,7 +27,9 @@ LAYERS = [f"layer{i}" for i in range(9)]
 def trial(number: int, recipe: Recipe, room: float, ratio: float | None = None) -> Trial:
     passed = room >= 0
     shown = (ratio, ratio, ratio) if ratio is not None else None
-    return Trial(number, recipe, 1.0, None, (Met("agreement", f"room {room}", passed, room),), shown, 0.9, f"g{number}")
+    answers = Met("agreement", f"room {room}", passed, room)
+    speed = () if ratio is None else (Met("latency_ratio", f"{ratio} × float's time", ratio <= 1, 1 - ratio),)
+    return Trial(number, recipe, 1.0, None, (answers, *speed), shown, 0.9, f"g{number}")
 
 
 class Bench:
@@ -67,6 +69,21 @@ def test_thinning_leaves_just_the_layers_that_are_needed(needed: set[str]) -> No
     chosen = best(bench.trials)
     assert chosen is not None
     assert set(chosen.recipe.keep_float) == needed
+
+
+@pytest.mark.parametrize(("needed", "left"), [(LAYERS[4], LAYERS[:5]), (LAYERS[7], LAYERS[:8])])
+def test_a_prefix_that_is_good_enough_and_too_slow_is_cut_shorter_not_longer(needed: str, left: list[str]) -> None:
+    """Eight layers in float take 1.1 of float's time; only in the second case are all eight needed before they are thinned."""
+    bench = Bench([needed])
+    found = fewest(BASE, LAYERS, bench.tried)
+    assert found is not None
+    assert list(found.recipe.keep_float) == left
+    assert found.passes is (len(left) < 8)
+    assert not all(t.passes for t in bench.trials if t.good_enough)
+    thinned(BASE, found, bench.tried)
+    chosen = best(bench.trials)
+    assert chosen is not None
+    assert (chosen.recipe.keep_float, chosen.passes) == ((needed,), True)
 
 
 def test_layers_go_back_to_float_only_when_nothing_else_passes() -> None:
