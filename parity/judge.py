@@ -20,7 +20,7 @@ from compile.dataset import columns_of, names_of
 from compile.errors import LockstepError
 from compile.project import Project
 from parity import measure
-from parity.labels import refuse_strange
+from parity.labels import refuse_strange, refuse_unexpected
 from parity.laws import Walk
 from parity.limit import Against, Limit
 from parity.observed import Observed, read_observed
@@ -112,7 +112,10 @@ def _scene(
     columns = columns_of(folders["suite"])
     refuse_idle_limits(policy, config, list(columns))
     refuse_strange(config, columns.get("labels"))
-    return measure.scene(config, target, policy, walk, baseline_of(config, target, folders), columns, folders)
+    found = measure.scene(config, target, policy, walk, baseline_of(config, target, folders), columns, folders)
+    if policy.source is not None and (right := found.right("source")) is not None:
+        refuse_unexpected(found.rows["source"], right[0], policy.source.at_least)
+    return found
 
 
 def baseline_of(config: ModelFile, target: TargetFile, folders: Mapping[str, Path]) -> Observed | None:

@@ -41,6 +41,14 @@ class Route(Strict):
     why: str = Field(min_length=8)
 
 
+class Expected(Strict):
+    """How many of the suite's rows the source itself answers as their labels say, at least: where it does not, labels, rows, inputs
+    or weights are other ones, and nothing that is compared on them says what it seems to say."""
+
+    at_least: float = Field(gt=0, lt=1)
+    why: str = Field(min_length=8)
+
+
 class Threshold(Strict):
     """When to roll back: a signal of production, and the value that is too low or too high."""
 
@@ -70,6 +78,7 @@ class Policy(Strict):
     description: str = ""
     allow_deferred: tuple[str, ...] = ()
     goal: Goal | None = None
+    source: Expected | None = None
     route: Route | None = None
     rollback: Rollback | None = None
     limits: tuple[Limit, ...] = Field(min_length=1)
@@ -100,12 +109,14 @@ class Policy(Strict):
 
     @property
     def spelled_besides(self) -> dict[str, str]:
-        """Every term that is no limit: what may wait, what int8 is for, the route, when to roll back."""
+        """Every term that is no limit: what may wait, int8's goal, what is expected of the source, the route, when to roll back."""
         terms: dict[str, str] = {}
         if self.allow_deferred:
             terms["allow_deferred"] = f"may be deferred: {', '.join(self.allow_deferred)}"
         if self.goal is not None:
             terms["goal"] = f"goal {self.goal.kind}"
+        if self.source is not None:
+            terms["source"] = f"source right at least {self.source.at_least:g}"
         if self.route is not None:
             payload = self.route.payload
             below = f", {payload.column} below {payload.below:g}" if payload else ""
@@ -145,6 +156,11 @@ def refuse_idle_limits(policy: Policy, config: ModelFile, columns: Sequence[str]
         why = _idle(limit, config, columns)
         if why is not None:
             raise ConfigError(f"policy {config.policy}: {limit.metric}{why}")
+    if policy.source is not None and (config.task.kind == "none" or "labels" not in columns):
+        raise ConfigError(
+            f"policy {config.policy}: source: right answers need labels and a `task.kind` other than `none`; give the model a "
+            "policy without `source`"
+        )
     payload = policy.route.payload if policy.route is not None else None
     if payload is not None and payload.column not in columns:
         raise ConfigError(

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from compile.config import ModelFile
 from parity import answers, measure, quality
 from parity.limit import Against, Limit, Metric
-from parity.policy import Route
+from parity.policy import Expected, Route
 from parity.route import routed
 from parity.rows import Rows, of_answers, of_scores
 from parity.selftest.witness import Outputs, answers_of, results_of
@@ -71,8 +71,9 @@ class Pair:
         return self.suite_units / len(np.unique(self.unit))
 
 
-def truth(pairs: Mapping[Against, Pair], limits: Sequence[Limit]) -> Truth:
-    """What the pool says of a candidate, against each side that a limit binds."""
+def truth(pairs: Mapping[Against, Pair], limits: Sequence[Limit], expected: Expected | None = None) -> Truth:
+    """What the pool says of a candidate, against each side that a limit binds, and of the source, where something is expected
+    of it."""
     source = pairs["source"]
     strange = no_answer(source)
     if strange is not None:
@@ -87,6 +88,7 @@ def truth(pairs: Mapping[Against, Pair], limits: Sequence[Limit]) -> Truth:
         if limit.metric in HELD
         for name, holds_by in HELD[limit.metric](limit, pair)
     ]
+    found += [] if expected is None else _expected(expected, source)
     worst, holds_by = min(found, key=lambda one: one[1])
     verdict: Class = "must catch" if holds_by < -BROKEN else "harmless" if holds_by > CLEAR else "grey zone"
     return Truth(verdict, worst, float(holds_by), float(_alike(source).mean()))
@@ -220,6 +222,16 @@ def _correct(limit: Limit, pair: Pair) -> Held:
         yield "correct", _distance(theirs - (1 - limit.bound) * ours, np.ones(len(ours)), pair, 0.0)
     else:
         yield "correct", _distance(theirs - ours, np.ones(len(ours)), pair, -limit.bound)
+
+
+def _expected(expected: Expected, pair: Pair) -> Held:
+    """Right answers of the source itself, beside how many the policy expects."""
+    right = _right(pair)
+    if right is not None:
+        yield (
+            "right answers of the source",
+            _distance(right[0].astype(float), np.ones(len(right[0])), pair, expected.at_least),
+        )
 
 
 def _right(pair: Pair) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:

@@ -19,7 +19,7 @@ from compile.dataset import columns_of, refuse_leakage
 from compile.errors import ConfigError
 from compile.project import Project
 from parity.limit import Against, Limit
-from parity.policy import Policy, Route, load_policy
+from parity.policy import Expected, Policy, Route, load_policy
 from parity.selftest import answer_defects
 from parity.selftest.gate import PIECES, Caught, Gate, caught_by_tolerances
 from parity.selftest.oracle import Pair, Truth, truth
@@ -51,6 +51,7 @@ class Bench:
     floors: Mapping[str, float]
     gate: Gate
     route: Route | None = None
+    expected: Expected | None = None
 
     @property
     def answer(self) -> str:
@@ -62,13 +63,14 @@ class Bench:
     def tried(self, one: Planted, outputs: Outputs, number: int, pieces: int = PIECES) -> Trial:
         """Oracle and gate on one candidate's outputs, each on its own rows."""
         drawn = self.draw(number)
-        told = self._truth(outputs, drawn)
+        told = self.truth(outputs, drawn)
         suite = {name: array[drawn.suite] for name, array in outputs.items()}
         caught = self.gate.caught_by(self.witness, drawn.suite, suite, pieces)
         reference = {name: array[drawn.suite] for name, array in self.witness.source.items()}
         return _trial(one, told, caught, caught_by_tolerances(reference, suite))
 
-    def _truth(self, outputs: Outputs, drawn: Draw) -> Truth:
+    def truth(self, outputs: Outputs, drawn: Draw) -> Truth:
+        """The oracle's word on a candidate's outputs, from the pool that belongs to a drawn suite."""
         sides: dict[Against, Outputs] = {"source": self.witness.source}
         if self.witness.baseline is not None:
             sides["baseline"] = self.witness.baseline
@@ -88,7 +90,7 @@ class Bench:
             )
             for against, side in sides.items()
         }
-        return truth(pairs, self.limits)
+        return truth(pairs, self.limits, self.expected)
 
 
 def judge(
@@ -148,7 +150,7 @@ def _bench(
     floors = json.loads((folders["source"] / "floor.json").read_text())["outputs"]
     limits = [limit for limit in policy.limits if target_file.precision in limit.precision]
     gate = Gate(config, target_file, policy, folders, made.parent / "scratch")
-    return Bench(config, limits, witness, most, floors, gate, policy.route)
+    return Bench(config, limits, witness, most, floors, gate, policy.route, policy.source)
 
 
 def _compiled(bench: Bench, planted: Sequence[dict[str, Any]]) -> Iterator[Trial]:
@@ -207,18 +209,25 @@ def _not_numbers(bench: Bench, healthy: Outputs, seeds: int) -> Iterator[Trial]:
 
 
 def _labels(bench: Bench, healthy: Outputs, seeds: int) -> Iterator[Trial]:
-    """Labels that belong to other rows: a suite that says nothing."""
+    """Labels that belong to other rows: of all of them a suite that says nothing; of some where the policy says how many the
+    source is expected to get right."""
     if "labels" not in bench.witness.columns or bench.config.task.kind not in ("classification", "binary_score"):
         return
     for seed in range(seeds):
-        one = Planted("suite", "labels of other rows", 1.0, seed)
-        drawn = bench.draw(seed)
-        labels = bench.witness.columns["labels"].copy()
-        labels[drawn.suite] = one.random().permutation(labels[drawn.suite])
-        strange = replace(bench.witness, columns={**bench.witness.columns, "labels": labels})
-        suite = {name: array[drawn.suite] for name, array in healthy.items()}
-        caught = bench.gate.caught_by(strange, drawn.suite, suite, PIECES)
-        yield _trial(one, Truth("must catch", ALWAYS, float("-inf"), 0.0), caught, {})
+        for share in SIZES if bench.expected is not None else SIZES[-1:]:
+            one = Planted("suite", "labels of other rows", share, seed)
+            drawn, random = bench.draw(seed), one.random()
+            labels = bench.witness.columns["labels"].copy()
+            for rows in (drawn.suite, drawn.pool):
+                moved = random.choice(rows, round(share * len(rows)), replace=False)
+                labels[moved] = labels[random.permutation(moved)]
+            strange = replace(
+                bench, witness=replace(bench.witness, columns={**bench.witness.columns, "labels": labels})
+            )
+            suite = {name: array[drawn.suite] for name, array in healthy.items()}
+            caught = bench.gate.caught_by(strange.witness, drawn.suite, suite, PIECES)
+            always = Truth("must catch", ALWAYS, float("-inf"), 0.0)
+            yield _trial(one, always if share == SIZES[-1] else strange.truth(healthy, drawn), caught, {})
 
 
 def _leaks(project: Project, made: Path, bench: Bench, suite: str, seeds: int) -> list[Trial]:

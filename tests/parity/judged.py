@@ -52,6 +52,7 @@ class Case:
     role: str = "edge"
     limits: list[dict[str, Any]] = field(default_factory=lambda: [dict(limit) for limit in LIMITS])
     goal: dict[str, str] | None = None
+    expected: dict[str, Any] | None = None
     source: list[Arrays] = field(default_factory=list)
     candidate: list[Arrays] = field(default_factory=list)
     baseline: list[Arrays] | None = None
@@ -92,7 +93,7 @@ class Case:
         )
 
     def examine(self) -> list[Finding]:
-        policy = Policy.model_validate({"limits": self.limits, "goal": self.goal})
+        policy = Policy.model_validate({"limits": self.limits, "goal": self.goal, "source": self.expected})
         return examine(ModelFile.model_validate(self.model), self.target(), policy, self.places())[0]
 
 

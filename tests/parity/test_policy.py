@@ -226,6 +226,18 @@ def test_a_limit_that_this_model_can_never_meet_is_refused_not_skipped(tmp_path:
     refuse_idle_limits(policy, model("binary_score"), ["labels", "payload_bytes"])
 
 
+def test_right_answers_are_expected_only_where_labels_can_tell(tmp_path: Path) -> None:
+    policy = read(tmp_path, f"source: {{at_least: 0.9, why: it reached 0.93 when it was trained}}\nlimits:\n{SPEED}")
+    assert policy.spelled["source"] == "source right at least 0.9"
+    refuse_idle_limits(policy, model("classification"), ["labels"])
+    for kind, columns in (("classification", ["id"]), ("none", ["labels"])):
+        with pytest.raises(ConfigError, match="source: right answers need labels"):
+            refuse_idle_limits(policy, model(kind), columns)
+    for strange in ("1.0", "0", "90"):
+        with pytest.raises(ConfigError, match="at_least"):
+            read(tmp_path / strange, f"source: {{at_least: {strange}, why: it reached that}}\nlimits:\n{SPEED}")
+
+
 @pytest.mark.parametrize(
     ("limit", "kind", "columns", "why"),
     [
