@@ -28,8 +28,9 @@ def job_document(
     artifact: Path | None = None,
     twin: Path | None = None,
     batches: Path | None = None,
+    again: bool = False,
 ) -> dict[str, object]:
-    """`job.json` of a worker, with the places it reads as absolute paths."""
+    """`job.json` of a worker, with the places it reads as absolute paths; `again`: some rows are asked more than once."""
     return {
         "target_file": str(toolchain_file(target.toolchain)),
         "options": target.options,
@@ -39,6 +40,7 @@ def job_document(
         "artifact": str(artifact or "artifact"),
         "twin": None if twin is None else str(twin),
         "batches": str(batches or "batches"),
+        "again": again,
     }
 
 

@@ -5,7 +5,8 @@ Out: `result.json` there, and the files that the verb makes. Verbs:
 
 - `probe`    what this machine can build and run, and why not
 - `build`    `graph.onnx` -> files in `artifact/`
-- `answer`   the artifact's outputs on every batch of the inputs -> `outputs/NNNNN.npz`
+- `answer`   the artifact's outputs on every batch of the inputs -> `outputs/NNNNN.npz`; where the job says so, those of the
+             first batch once more, and of some of its rows alone -> `outputs/again/`
 - `try`      `build`, then `answer`, in one process
 - `time`     latency of the artifact, beside its float twin where there is one, in alternation
 - `carry`    `answer` and `time` of a bundle, away from lockstep, into `observation/` with the digests of what was read
@@ -38,6 +39,8 @@ Infer = Callable[[Arrays], Arrays]
 LATENCY_RUNS = 200
 LATENCY_SECONDS = 3.0
 WARMUP_RUNS = 10
+MOST_ALONE = 16
+"""In so many batches of the least size rows are asked once more."""
 
 
 class Unavailable(Exception):
@@ -62,6 +65,7 @@ class Job:
         self.twin = self.folder / document["twin"] if document["twin"] else None
         self.batches = self.folder / document["batches"]
         self.target_file = self.folder / document["target_file"]
+        self.again = document.get("again", False)
 
     Unavailable = Unavailable
 
@@ -90,6 +94,43 @@ def answer(job: Job, infer: Infer) -> None:
         outputs = infer({**feeds, **memory.read(streams, rows_in(job.signature, feeds))})
         memory.write(streams, outputs)
         np.savez(folder / path.name, **{k: v for k, v in outputs.items() if k not in kept})
+    if job.again:
+        ask_again(job, infer)
+
+
+def ask_again(job: Job, infer: Infer) -> None:
+    """The first batch once more -> `whole.npz`; then its first rows in batches of the least size -> `NN.npz`; what an artifact
+    raises there -> `failed.txt`. Of a model with state both start at zeros, as that batch did."""
+    import numpy as np
+
+    folder = job.folder / "outputs" / "again"
+    folder.mkdir()
+    path = min(job.batches.glob("*.npz"), default=None)
+    if path is None:
+        return
+    with np.load(path, allow_pickle=False) as batch:
+        feeds = {name: batch[name] for name in batch.files if name != "stream"}
+    rows, memory = rows_in(job.signature, feeds), Memory(job.signature)
+    least = job.signature["axes"].get("batch", {"least": rows})["least"]
+    parts = {"whole": range(rows)}
+    if least < rows:
+        starts = range(0, min(MOST_ALONE * least, rows - least + 1), least)
+        parts |= {f"{number:02d}": range(start, start + least) for number, start in enumerate(starts)}
+    for name, chosen in parts.items():
+        try:
+            outputs = infer({**picked(job.signature, feeds, chosen), **memory.read(None, len(chosen))})
+        except Exception as error:
+            (folder / "failed.txt").write_text(f"{len(chosen)} {type(error).__name__}: {error}")
+            return
+        np.savez(folder / f"{name}.npz", **outputs)
+
+
+def picked(signature: Document, feeds: Arrays, rows: range) -> Arrays:
+    """These rows of a batch."""
+    import numpy as np
+
+    axes = {t["name"]: t["shape"].index("batch") for t in signature["inputs"] if "batch" in t["shape"]}
+    return {n: np.take(a, list(rows), axis=axes[n]) if n in axes else a for n, a in feeds.items()}
 
 
 class Memory:

@@ -47,7 +47,7 @@ def pack(line: Line, name: str, folder: Path) -> dict[str, Any]:
         shutil.copytree(twin.folder / "artifact", part / "twin")
     shutil.copy(toolchain.WORKER, part / "worker.py")
     shutil.copy(toolchain_file(target.toolchain), part / "target.py")
-    job = toolchain.job_document(line, target, precision=target.precision)
+    job = toolchain.job_document(line, target, precision=target.precision, again=True)
     job |= {"target_file": "target.py", "twin": None if twin is None else "twin"}
     (part / "job.json").write_text(json.dumps(job, indent=1, sort_keys=True))
     (part / "run.py").write_text(RUN)

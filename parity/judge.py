@@ -25,6 +25,7 @@ from parity.laws import Walk
 from parity.limit import Against, Limit
 from parity.observed import Observed, read_observed
 from parity.policy import Policy, edits, load_policy, refuse_idle_limits
+from parity.steady import unsteady
 from parity.summary import summary
 from parity.verdict import Finding, Measured, Sense, Status, decide, overall
 
@@ -102,7 +103,7 @@ def examine(
     limits = [limit for limit in policy.limits if target.precision in limit.precision]
     met = [finding for limit in limits for finding in limited(limit, scene, policy)]
     unbound = [] if met else [f"no limit of the policy gives a measurement for {target.precision}"]
-    return [*laws_of(walk), law("limits", unbound), *met], summary(scene)
+    return [*laws_of(walk), *steadiness(walk, folders), law("limits", unbound), *met], summary(scene)
 
 
 def _scene(
@@ -126,6 +127,14 @@ def baseline_of(config: ModelFile, target: TargetFile, folders: Mapping[str, Pat
 def laws_of(walk: Walk) -> list[Finding]:
     """The laws as findings."""
     return [law(name, broken) for name, broken in walk.laws()]
+
+
+def steadiness(walk: Walk, folders: Mapping[str, Path]) -> list[Finding]:
+    """The law that the same rows get the same answers, of an observation that asked some again."""
+    if not (folders["observation"] / "outputs" / "again").is_dir():
+        return []
+    floors = json.loads((folders["source"] / "floor.json").read_text())["outputs"]
+    return [law("steady", unsteady(walk.source, walk.candidate, floors))]
 
 
 def law(name: str, broken: list[str]) -> Finding:

@@ -103,6 +103,7 @@ def _worked(line: Line, name: str, folder: Path, verb: Literal["answer", "time"]
         artifact=build.artifact(line, name).folder / "artifact",
         batches=build.data(line, "suite").folder / "batches",
         twin=None if twin is None else twin.folder / "artifact",
+        again=verb == "answer",
     )
     return toolchain.run_worker(line, target, folder, job, verb, what, alone=verb == "time")
 

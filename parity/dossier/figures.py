@@ -29,6 +29,7 @@ PLAIN = {
     "schema": "every answer is there, in shape",
     "finite": "no NaN, no infinity",
     "not constant": "outputs move with their inputs",
+    "steady": "the same rows get the same answers, again and alone",
     "limits": "at least one limit applies",
 }
 

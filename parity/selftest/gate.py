@@ -35,7 +35,7 @@ class Caught:
     what: str
 
 
-LAWS = ("schema", "finite", "not constant", "limits")
+LAWS = ("schema", "finite", "not constant", "steady", "limits")
 PIECES = 2
 FIXED: Mapping[str, float] = {"1e-5": 1e-5, "1e-1": 1e-1}
 LEAST_COSINE = 0.997
