@@ -122,14 +122,15 @@ def _more_rows(ending: Ending) -> list[str]:
 
 
 def _advice(ending: Ending) -> list[str]:
-    """What to try where int8 was refused."""
+    """What to try where int8 was refused; of a broken law, which no recipe mends, nothing."""
     line = ending.line
     missed = {
         o.name: [f["of"] for f in o.verdict["findings"] if f["status"] == "FAIL"]
         for o in ending.outcomes
         if o.status == "FAIL" and load_target(line.project, o.name).precision == "int8"
     }
-    found = when_refused(line.model, line.config.quantize, missed)
+    lawful = {name: metrics for name, metrics in missed.items() if all(metrics)}
+    found = when_refused(line.model, line.config.quantize, lawful)
     return ["", *found] if found else []
 
 

@@ -13,6 +13,11 @@ from parity.dossier.document import FindingFact, Target
 
 FOR_SIZE = "`goal: {kind: size, why: …}` in the policy where int8 is there for its size"
 
+UNSTEADY = (
+    "Look in the artifact for what takes the rows of a batch together or draws at random (a normalization left in training, "
+    "dropout, a reshape or squeeze over the batch), and export again in evaluation mode."
+)
+
 
 def next_step(target: Target, model: str) -> str | None:
     """Of a target that failed: find the cause, or mend it. Of one that is open: bring what decides."""
@@ -21,6 +26,8 @@ def next_step(target: Target, model: str) -> str | None:
         return _to_decide(bad, model)
     if target.status != "FAIL" or not bad:
         return None
+    if any(one.metric == "steady" for one in bad):
+        return UNSTEADY
     tune = f"`lockstep tune {model} {target.name} --minutes 5`"
     if all(one.against == "float" for one in bad):
         instead = "int8 does not pay here: name a float target instead"
