@@ -115,7 +115,7 @@ def _scene(
     refuse_strange(config, columns.get("labels"))
     found = measure.scene(config, target, policy, walk, baseline_of(config, target, folders), columns, folders)
     if policy.source is not None and (right := found.right("source")) is not None:
-        refuse_unexpected(found.rows["source"], right[0], policy.source.at_least)
+        refuse_unexpected(right[0], policy.source.at_least)
     return found
 
 

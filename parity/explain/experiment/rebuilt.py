@@ -2,7 +2,8 @@
 
 In: a `Case` with a candidate's graph. Out: whose numbers are others, and how much of the error goes with the rebuild's in
 their place. The rule: they were changed only if one recipe made both: the rebuild is bit for bit what was recorded, or, where
-nothing was, nine tenths of every tensor are the rebuild's own. Otherwise another recipe has rounded the same weights.
+nothing was, nine tenths of every tensor, or half of all tensors, are the rebuild's own. Otherwise another recipe has rounded
+the same weights.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def rebuilt(case: Case) -> Exchange | None:
         return None
     modules = list(dict.fromkeys(one.weight.module for one in other.values()))
     put = f"with the rebuild's in their place {percent.whole(gone)} of the error is gone"
-    if _changed(case, other) or not any(one.weight.is_integer for one in other.values()):
+    if _changed(case, other, theirs) or not any(one.weight.is_integer for one in other.values()):
         told, remedy = f"{_counted(other)} {_proof(case)}", "build it again from the source"
         return Exchange("stale or wrong weights", f"{told}; {put}", remedy, modules, mended)
     if not integers_are_the_sources(case):
@@ -68,9 +69,12 @@ def _others(ours: Mapping[Key, Weight], theirs: Mapping[Key, Weight]) -> dict[Ke
     return found
 
 
-def _changed(case: Case, other: Mapping[Key, Other]) -> bool:
+def _changed(case: Case, other: Mapping[Key, Other], theirs: Mapping[Key, Weight]) -> bool:
+    """Whether one recipe made both: another would round most tensors otherwise, and most numbers of each."""
     if case.recipe == "unknown":
-        return all(one.kept >= KEPT for one in other.values())
+        rounded = [key for key, weight in theirs.items() if weight.is_integer]
+        few = 2 * sum(key in other for key in rounded) <= len(rounded)
+        return few or all(one.kept >= KEPT for one in other.values())
     return case.recipe == "same"
 
 

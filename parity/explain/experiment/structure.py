@@ -160,8 +160,13 @@ def _by_module(model: onnx.ModelProto, apart: set[tuple[str, str]]) -> Mapping[s
 def _kind(gained: Counter[str], candidate: onnx.ModelProto) -> Found:
     if set(gained) <= {"Cast"} and _narrows(candidate.graph.node):
         return "runtime precision"
+    return "quantization" if any(map(quantizes, gained)) else "fusion"
+
+
+def quantizes(operator: str) -> bool:
+    """Whether an operator makes, takes or gives integers that stand for numbers."""
     integer = QUANTIZING | HIDING | {"DynamicQuantizeLinear"} | set(INTEGER_LAYERS)
-    return "quantization" if any(kind in integer or kind.startswith("QLinear") for kind in gained) else "fusion"
+    return operator in integer or operator.startswith("QLinear")
 
 
 def _narrows(nodes: Sequence[Any]) -> bool:
