@@ -14,8 +14,9 @@ from functools import partial
 
 from parity.explain.graph.points import named_modules
 from parity.explain.graph.simulate import Batch, answered, opened, output_names
-from parity.explain.mistake.hypotheses import FITTED, Bench, Hypothesis, Trial, screened
+from parity.explain.mistake.hypotheses import FITTED, Bench, Hypothesis, Trial
 from parity.explain.mistake.otherwise import Otherwise, ways
+from parity.explain.mistake.screening import screened
 from parity.explain.mistake.written import written_out
 
 NUMBER = re.compile(r"\d+")
@@ -30,7 +31,7 @@ def suspicions(bench: Bench, enough: float = FITTED) -> list[Trial]:
     """
     if bench.graph is None:
         return []
-    return screened(bench, lambda some: (replace(one, enough=enough) for one in _all(some)))
+    return screened(bench, lambda some: (replace(one, enough=enough) for one in _all(some)), "operators inside")
 
 
 def _all(bench: Bench) -> Iterator[Hypothesis]:
