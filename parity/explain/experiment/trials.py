@@ -15,7 +15,7 @@ from parity.explain.experiment.case import Case
 from parity.explain.experiment.ladder import Rung
 from parity.explain.graph.rounding import Narrow, rounded
 from parity.explain.graph.simulate import Batch, answered, exposing, opened, output_names, walked
-from parity.explain.mistake import gamma, postprocessing, preprocessing, streams
+from parity.explain.mistake import contrast, gamma, postprocessing, preprocessing, streams
 from parity.explain.mistake.hypotheses import (
     EMULATED,
     FITTED,
@@ -45,6 +45,7 @@ def trials_of(case: Case, bench: Bench, rungs: Sequence[Rung]) -> list[Trial]:
         smooth = bench.infer if own else opened(case.exact, output_names(case.config.signature))
         enough = enough_of(case, bench)
         fitted = [*preprocessing.fitted_scale(bench, smooth, enough), *gamma.fitted_gamma(bench, smooth, enough)]
+        fitted += contrast.fitted_pictures(bench, smooth)
         trials += tried(bench, fitted)
     return sorted(trials, key=lambda trial: -trial.score)
 

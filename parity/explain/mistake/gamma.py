@@ -54,7 +54,7 @@ def fitted_gamma(bench: Bench, smooth: Infer, enough: float) -> Iterator[Hypothe
         shape = bench.batches[0][tensor.name].shape
         if len(shape) != 4 or tensor.batch_axis != 0 or sides(shape) is None:
             continue
-        for span in _spans(bench, tensor):
+        for span in spans(bench, tensor):
             yield from _curves(bench, tensor, span, enough)
             for infer in dict.fromkeys((bench.infer, smooth)):
                 if bench.pace.over:
@@ -63,7 +63,7 @@ def fitted_gamma(bench: Bench, smooth: Infer, enough: float) -> Iterator[Hypothe
                 yield _fitted(replace(bench, infer=infer), bench, tensor, span, enough)
 
 
-def _spans(bench: Bench, tensor: Tensor) -> list[Span]:
+def spans(bench: Bench, tensor: Tensor) -> list[Span]:
     """The nearest span that is known and holds the suite's numbers; where none is, the suite's own ends."""
     values = np.concatenate([batch[tensor.name] for batch in bench.batches]).astype(np.float64)
     known = [*_prepared(bench, tensor), *_usual(values)]
