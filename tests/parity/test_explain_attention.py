@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from parity.explain.mistake import inside
 from parity.explain.mistake.hypotheses import Trial
-from tests.parity.foreign import case, model
+from tests.parity.foreign import case, found_for, model
 
 RNG = np.random.default_rng(7)
 STORED = {name: RNG.standard_normal((6, 16)).astype(np.float32) / 2 for name in ("q", "k", "w")} | {
@@ -89,3 +89,18 @@ def test_another_scale_or_another_function_is_not_called_a_missing_one(tmp_path:
     (tmp_path / "other").mkdir()
     assert not any(one.holds for one in tried(tmp_path, attending(), attending(0.8)))
     assert not any(one.holds for one in tried(tmp_path / "other", attending(), attending(act="Sigmoid")))
+
+
+@pytest.mark.parametrize("scale", [0.25, 0.4, 1.0])
+def test_a_temperature_in_the_file_is_told_and_nothing_is_left(tmp_path: Path, scale: float) -> None:
+    warm = attending(before=False)
+    soft = next(node for node in warm.graph.node if node.op_type == "Softmax")
+    place = list(warm.graph.node).index(soft)
+    warm.graph.node.insert(place, helper.make_node("Mul", ["m", "warmth"], ["h"], name="/net/soft/Mul"))
+    soft.input[0] = "h"
+    warm.graph.initializer.append(numpy_helper.from_array(np.array(2 * scale + 0.1, np.float32), "warmth"))
+    cause = found_for(tmp_path, warm, attending())
+    assert cause.kind in ("export", "fusion")
+    assert "`net.soft` is computed by Mul" in cause.sentence
+    assert cause.explained
+    assert cause.second is None

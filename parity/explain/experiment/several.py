@@ -22,6 +22,9 @@ from parity.explain.mistake.screening import SCREENED_ROWS, halves_of_few
 
 WORTH = 1e-3
 """The share of an error that, left over, is not worth a second cause (30 dB below the first)."""
+QUIET = 1e-6
+"""Noise over signal (60 dB) below which what is left is quieter than eight bits ever are: beside a first error larger than the
+answers themselves, a second cause that would be told alone is far less than `WORTH`."""
 HALVED = 0.5
 ABOUT = 400
 """How many pairs there are where inputs are pictures."""
@@ -35,6 +38,8 @@ class Rest:
 
     share: float
     matters: bool
+    audible: bool = False
+    """Not worth a word beside the first, and yet no rounding: told where an experiment explains it."""
 
 
 def rest(case: Case, sound: Sequence[Batch], found: Sequence[Batch], before: float, *, unfollowed: float = 0.0) -> Rest:
@@ -46,10 +51,11 @@ def rest(case: Case, sound: Sequence[Batch], found: Sequence[Batch], before: flo
     """
     left = distance(case.between(sound, found), sound)
     share = max(left / before if before else 0.0, unfollowed)
-    if share <= WORTH or in_floors(case, sound, found) <= case.scale.allowed:
+    if (share <= WORTH and left <= QUIET) or in_floors(case, sound, found) <= case.scale.allowed:
         return Rest(share, matters=False)
     exact, fresh = case.answers_of(case.exact), case.answers_of(case.fresh)
-    return Rest(share, matters=left > INDEPENDENT * distance(case.between(exact, fresh), exact))
+    beyond = left > INDEPENDENT * distance(case.between(exact, fresh), exact)
+    return Rest(share, matters=beyond and share > WORTH, audible=beyond and share <= WORTH)
 
 
 def beneath(case: Case, mistake: Trial) -> exchange.Exchange | None:
