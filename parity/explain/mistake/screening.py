@@ -39,6 +39,8 @@ def screened(bench: Bench, family: Callable[[Bench], Iterator[Hypothesis]], what
         ((t.score, place) for place, (_, ts) in enumerate(first) for t in ts if t.score >= PICKED), reverse=True
     )
     enough = bench.pace.runs(len(picked), bench.rows)
+    if enough < len(picked):
+        bench.pace.left_out[what] += len(picked) - enough
     decided = sorted(place for _, place in picked[:enough])
     rest = [trial for place, (_, trials) in enumerate(first) for trial in trials if trial.score < PICKED]
     return sorted([*tried(bench, [first[i][0] for i in decided], what), *rest], key=lambda trial: -trial.score)
