@@ -143,6 +143,7 @@ def report(model: str, registry: str | None, as_json: bool) -> int:
 )
 @click.option("--rung", help="Show what this rung answers beside the source's answers.")
 @click.option("--rows", default="0,1,2", help="The rows of the suite to show, as 17,203.")
+@click.option("--minutes", default=5.0, type=click.FloatRange(0, min_open=True), help="Try hypotheses this long (5).")
 @json_option
 def explain(
     model: str,
@@ -151,6 +152,7 @@ def explain(
     observation: Path | None,
     rung: str | None,
     rows: str,
+    minutes: float,
     as_json: bool,
 ) -> int:
     """Say at which step TARGET stops answering as MODEL's source does, why, and what helps (tried)."""
@@ -158,7 +160,7 @@ def explain(
     from parity.explain.station import explain as find_cause
 
     def go(line: Line) -> Answer:
-        found = find_cause(line, target, artifact, observation)
+        found = find_cause(line, target, artifact, observation, minutes)
         code = 0 if found.explained else 1
         if rung is None:
             return lambda: _say(as_json, dict(found.document), printed(found)) or code

@@ -92,6 +92,8 @@ def details(document: Mapping[str, Any]) -> list[str]:
     lines.append(f"see it:  {document['reproduce']}")
     if document["note"] is not None:
         lines.append(f"note:    {document['note']}")
+    if document["searched"] is not None:
+        lines.append(f"looked:  {document['searched']}")
     if document["suggestion"] is not None:
         lines.append(f"tried:   {document['suggestion']['text']}; on {document['suggestion']['judged_on']}")
     return lines

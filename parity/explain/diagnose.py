@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -38,6 +39,7 @@ from parity.explain.experiment.ladder import (
 from parity.explain.experiment.rungs import Places, kept, ladder, linked
 from parity.explain.experiment.told import Cause
 from parity.explain.graph.tensors import Diverging, decibel
+from parity.explain.mistake.pace import Pace
 from parity.kinds import codes
 from parity.observed import Observed
 from parity.policy import load_policy
@@ -65,6 +67,7 @@ def diagnose(
     effective: list[str],
     foreign: bool,
     recipe: Recipe,
+    minutes: float,
 ) -> None:
     """The step behind `explain/`. `rungs`: those that the front ran or skipped, in order; the graphs are run here."""
     import onnx
@@ -77,7 +80,8 @@ def diagnose(
     groups = codes(columns["group"][columns["row"]]) if "group" in columns else None
     scale = scale_of(at.source, load_policy(project, config.policy))
     standings = climb(climbed, config, scale, groups)
-    case = gathered(project, config, load_target(project, target), at, standings, (exact, fresh), scale)
+    pace = _pace(climbed, next(iter(standings)).n, minutes)
+    case = gathered(project, config, load_target(project, target), at, standings, (exact, fresh), scale, pace)
     case = replace(case, recipe=recipe)
     found = _unanswered(climbed) or _diagnosis(config, at, case, standings, effective)
     document = {
@@ -85,6 +89,7 @@ def diagnose(
         "target": target,
         **_finding(found),
         "rungs": [_rung(rung, {s.rung.name: s for s in standings}) for rung in climbed],
+        "searched": pace.told(),
         "flips": _flips(standings, config, at),
         "sample": {"batches": len(case.files), "of": len(list((at.suite / "batches").glob("*.npz")))},
     }
@@ -93,6 +98,12 @@ def diagnose(
         if not standing.laws:
             np.save(outputs_of(standing).parent / ANSWERS, Observed(outputs_of(standing).parent, config).answers())
     (made / "explain.json").write_text(json.dumps(plain(document), indent=1, sort_keys=True, allow_nan=False))
+
+
+def _pace(climbed: Sequence[Rung], rows: int, minutes: float) -> Pace:
+    """How dear a row is, as the exported graph took; the time of all experiments together starts now."""
+    took = next((rung.seconds for rung in climbed if rung.name == "exported graph"), 0.0)
+    return Pace(took / max(rows, 1), 60 * minutes, started=time.monotonic())
 
 
 def _unanswered(climbed: Sequence[Rung]) -> Diagnosis | None:

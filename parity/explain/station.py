@@ -44,8 +44,13 @@ class Explained:
         return bool(self.document["explained"])
 
 
-def explain(line: Line, name: str, artifact: Path | None = None, observation: Path | None = None) -> Explained:
-    """Walk the ladder for one target and say where and why agreement breaks."""
+MINUTES = 5.0
+
+
+def explain(
+    line: Line, name: str, artifact: Path | None = None, observation: Path | None = None, minutes: float = MINUTES
+) -> Explained:
+    """Walk the ladder for one target and say where and why agreement breaks; hypotheses are tried for so many minutes."""
     names = [use.name for use in line.config.uses]
     if name not in names:
         at = f"configs/models/{line.model}.yaml"
@@ -53,10 +58,14 @@ def explain(line: Line, name: str, artifact: Path | None = None, observation: Pa
     question = found(line, name, artifact, observation)
     target = load_target(line.project, name)
     place = "explain" if artifact is None and observation is None else "explain-elsewhere"
-    step = Step(f"targets/{name}/{place}", line.out / "targets" / name / place, _inputs(line, name, target, question))
+    step = Step(
+        f"targets/{name}/{place}",
+        line.out / "targets" / name / place,
+        _inputs(line, name, target, question) | {"minutes": str(minutes)},
+    )
 
     def run(folder: Path, what: str) -> tuple[Path, dict[str, str]]:
-        return _walk(line, name, target, question, folder, what, _flags(artifact, observation))
+        return _walk(line, name, target, question, folder, what, _flags(artifact, observation), minutes)
 
     line.keep(step, name, run)
     return Explained(step.folder, json.loads((step.folder / DOCUMENT).read_text()))
@@ -131,7 +140,7 @@ def _inputs(line: Line, name: str, target: TargetFile, question: Found) -> dict[
 
 
 def _walk(
-    line: Line, name: str, target: TargetFile, question: Found, folder: Path, what: str, flags: str
+    line: Line, name: str, target: TargetFile, question: Found, folder: Path, what: str, flags: str, minutes: float
 ) -> tuple[Path, dict[str, str]]:
     """Climb the runtime's rungs, let the child judge all of them, try the suggestion, write it down."""
     from parity.explain import remedy
@@ -156,6 +165,7 @@ def _walk(
         "effective": climber.effective,
         "foreign": question.foreign,
         "recipe": _recipe(question, climber.place("compiled artifact") / "artifact"),
+        "minutes": minutes,
     }
     made, read = line.child(folder, what, "parity.explain.diagnose:diagnose", arguments)
     document = json.loads((made / DOCUMENT).read_text())

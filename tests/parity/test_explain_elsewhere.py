@@ -228,6 +228,23 @@ def test_noise_beneath_wrong_weights_is_a_second_cause_that_nothing_explains(tmp
     assert not cause.explained
 
 
+@pytest.mark.parametrize("rounds", [True, False])
+def test_quantization_beneath_weights_that_are_far_off_is_told_though_it_is_little_beside_them(
+    tmp_path: Path, rounds: bool
+) -> None:
+    """Thirty times too large: what eight bits round is a hundred-thousandth of that error."""
+    far = network(WEIGHTS | {"v": np.random.default_rng(4).standard_normal((16, 5)).astype(np.float32) * 30})
+    if rounds:
+        far.graph.node.insert(3, helper.make_node("DynamicQuantizeLinear", ["r"], ["q", "scale", "zero"]))
+        far.graph.node.insert(4, helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["d"]))
+        far.graph.node[5].input[0] = "d"
+    cause = found_for(tmp_path, far)
+    assert cause.kind == "stale or wrong weights"
+    assert (cause.second is not None) is rounds
+    assert cause.second is None or cause.second.kind == "quantization"
+    assert cause.explained
+
+
 def test_a_network_of_other_shapes_is_called_another_network(tmp_path: Path) -> None:
     other = {name: RNG.standard_normal(shape) for name, shape in (("w", (6, 40)), ("b", (40,)), ("v", (40, 5)))}
     cause = found_for(tmp_path, network({name: array.astype(np.float32) for name, array in other.items()}))

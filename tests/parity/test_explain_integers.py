@@ -108,7 +108,8 @@ def test_another_seed_quantized_is_wrong_weights(tmp_path: Path, how: dict[str, 
     assert cause.kind == "stale or wrong weights"
     assert "8 of the artifact's" in cause.sentence
     assert "with the source's in their place 100 % of the error is gone" in cause.sentence
-    assert cause.second is None
+    assert cause.second is not None  # it was quantized as well, which the experiment bears out
+    assert cause.second.kind == "quantization"
 
 
 def test_weights_trained_a_little_further_are_not_called_rounding(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from scipy.ndimage import gaussian_filter
 from compile.signature import Axis, Signature, Tensor
 from parity.explain.graph.simulate import Infer, opened
 from parity.explain.mistake import gamma, preprocessing
-from parity.explain.mistake.hypotheses import FITTED, Bench, Trial, screened, tried
+from parity.explain.mistake.hypotheses import FITTED, Bench, Trial, tried
+from parity.explain.mistake.screening import screened
 
 RNG = np.random.default_rng(4)
 SIGNATURE = Signature(

@@ -10,7 +10,8 @@ import pytest
 from compile.signature import Axis, Signature, Tensor
 from parity.explain.graph.simulate import Batch
 from parity.explain.mistake import preprocessing
-from parity.explain.mistake.hypotheses import Bench, Trial, screened
+from parity.explain.mistake.hypotheses import Bench, Trial
+from parity.explain.mistake.screening import screened
 
 RNG = np.random.default_rng(12)
 SIGNATURE = Signature(

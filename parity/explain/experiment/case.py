@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -18,22 +18,27 @@ from compile import dataset
 from compile.config import ModelFile, TargetFile
 from compile.errors import ConfigError
 from compile.project import Project
-from compile.signature import BATCH, Signature
+from compile.signature import BATCH, Signature, Tensor
 from compile.worker import rows_in
 from parity.answers import Flags
 from parity.explain.experiment.ladder import RungName, Scale
 from parity.explain.graph.simulate import Batch, answered, opened, output_names, walked, with_stream
 from parity.explain.graph.smoothing import smoothing
 from parity.explain.mistake.hypotheses import Array, Bench
+from parity.explain.mistake.pace import PASS, Pace
 
 if TYPE_CHECKING:
     import onnx
 
 SAMPLE_ROWS = 512
 LEAST_ROWS, MOST_NUMBERS = 16, 2**22
+FEWEST_ROWS = 8
+"""Four to fit on, four to score on: where a row takes a second, too."""
 """Answers of a million numbers a row are sampled less: every hypothesis goes through all of them."""
 INNER_ROWS = 64
 TOGETHER = 8
+RUNS_INSIDE = 12
+"""How often the rows are run on which inner tensors are compared."""
 SEED = 0
 
 Recipe = Literal["same", "other", "unknown"]
@@ -60,10 +65,24 @@ class Case:
     """For each file, the group that each of its rows belongs to; None where the suite tells none."""
     stands_in: bool = False
     """Whether `found` is no graph of the candidate's, but one that its constants were put in."""
+    pace: Pace = field(default_factory=Pace)
+    cut: int | None = None
+    """How many rows of each batch are looked at, where a row is dear; None: all."""
+    known: list[tuple[onnx.ModelProto, list[Batch]]] = field(default_factory=list)
+    """What graphs answered before: those that are asked for again and again."""
 
     @property
     def batches(self) -> list[Batch]:
-        return [with_stream(path) for path in self.files]
+        return self.shortened([with_stream(path) for path in self.files])
+
+    def shortened(self, side: Sequence[Batch]) -> list[Batch]:
+        """The first rows of each batch, as many as are looked at."""
+        if self.cut is None:
+            return list(side)
+        tensors = {t.name: t for t in (*self.config.signature.data_inputs, *self.config.signature.answers)}
+        return [
+            {name: first_rows(tensors.get(name), array, self.cut) for name, array in batch.items()} for batch in side
+        ]
 
     def sound_before(self, name: RungName) -> onnx.ModelProto:
         """The graph of the rung that a broken one is compared with."""
@@ -74,24 +93,30 @@ class Case:
 
     def answers_of(self, graph: onnx.ModelProto) -> list[Batch]:
         """What a graph answers on the sample."""
+        asked = (self.exact, self.fresh, self.found)
+        for one, answers in self.known:
+            if one is graph:
+                return answers
         signature = self.config.signature
-        return answered(opened(graph, output_names(signature)), self.batches, signature)
+        found = answered(opened(graph, output_names(signature)), self.batches, signature)
+        if any(graph is one for one in asked):
+            self.known.append((graph, found))
+        return found
 
     def answers_in(self, outputs: Path) -> list[Batch]:
         """What was answered on the sample, as it lies there."""
-        return [with_stream(outputs / path.name) for path in self.files]
+        return self.shortened([with_stream(outputs / path.name) for path in self.files])
 
     def bench(self, sound: onnx.ModelProto, found: Sequence[Batch]) -> Bench:
         """Hypotheses are tried with the graph `sound` against the answers `found`."""
         signature, batches = self.config.signature, self.batches
-        infer = opened(sound, output_names(signature))
-        return Bench(
-            signature, infer, batches, answered(infer, batches, signature), found, self.raw, sound, self.groups
-        )
+        infer, raw = opened(sound, output_names(signature)), None if self.raw is None else self.shortened(self.raw)
+        groups = self.groups if self.groups is None or self.cut is None else [one[: self.cut] for one in self.groups]
+        return Bench(signature, infer, batches, self.answers_of(sound), found, raw, sound, groups, self.pace)
 
     def between(self, sound: Sequence[Batch], found: Sequence[Batch]) -> Bench:
         """Two sides' answers beside each other, with nothing to run."""
-        return Bench(self.config.signature, lambda feeds: feeds, self.batches, sound, found)
+        return Bench(self.config.signature, lambda feeds: feeds, self.batches, sound, found, pace=self.pace)
 
     def smoothing(self) -> dict[str, Array]:
         """What the line's own graph multiplies the channels of inner tensors by, which is no error: of each, by channel."""
@@ -101,6 +126,7 @@ class Case:
         """The first sampled batches as a graph is fed them, the state among them as the float graph reaches it."""
         signature = self.config.signature
         infer, seen = opened(self.exact, output_names(signature)), 0
+        rows = self.pace.rows(rows, RUNS_INSIDE)
         found: list[Batch] = []
         for feeds, _ in walked(infer, self.batches, signature):
             found.extend(_few_at_a_time(feeds, signature))
@@ -163,9 +189,16 @@ def sample(
     return [files[i] for i in sorted(chosen)]
 
 
-def rows_to_sample(numbers: float) -> int:
-    """How many rows, of so many numbers in a row's answers: of large ones fewer say as much."""
-    return int(min(SAMPLE_ROWS, max(LEAST_ROWS, MOST_NUMBERS // max(numbers, 1))))
+def rows_to_sample(numbers: float, pace: Pace) -> int:
+    """How many rows, of so many numbers in a row's answers: of large ones fewer say as much. Fewer where a row is dear."""
+    wanted = int(min(SAMPLE_ROWS, max(LEAST_ROWS, MOST_NUMBERS // max(numbers, 1))))
+    return max(FEWEST_ROWS, pace.rows(wanted, 1, PASS))
+
+
+def first_rows(tensor: Tensor | None, array: Array, count: int) -> Array:
+    """The first rows of one tensor of a batch; `stream` and its kin, which are no tensors, have a number a row."""
+    axis = 0 if tensor is None else tensor.batch_axis
+    return array if axis is None else np.take(array, range(min(count, array.shape[axis])), axis=axis)
 
 
 def _worst_start(rows: Sequence[int], flips: Sequence[int], most: int) -> int:

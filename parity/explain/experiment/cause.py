@@ -188,11 +188,13 @@ def _and_beneath(case: Case, rung: Rung, cause: Cause, changed: Sequence[Change]
     bench = case.bench(sound, mended)
     before = distance(case.between(bench.sound, case.answers_of(case.found)), bench.sound)
     left = several.rest(case, bench.sound, mended, before)
-    if not left.matters:
+    if not (left.matters or left.audible):
         return cause
     after = replace(case, found=cause.mended)
     if (further := exchanged(after)) is not None:
         return replace(cause, second=further)
+    if not left.matters:
+        return cause
     trials = trials_of(after, bench, [])
     second = _mistaken(after, rung, bench, trials, changed) or by_structure(after, rung, changed, trials)
     return replace(cause, second=second if second.explained else unknown(left.share))

@@ -15,6 +15,7 @@ import numpy as np
 from compile.config import ModelFile, TargetFile
 from compile.dataset import columns_of
 from compile.project import Project
+from compile.signature import BATCH
 from parity.explain.experiment.case import Case, rows_to_sample, sample, unprocessed
 from parity.explain.experiment.ladder import Scale, Standing, alike, outputs_of
 from parity.explain.experiment.rungs import Places
@@ -22,6 +23,7 @@ from parity.explain.graph.branches import straightened
 from parity.explain.graph.folding import folded_alike
 from parity.explain.graph.integers import floated
 from parity.explain.graph.simulate import with_stream
+from parity.explain.mistake.pace import Pace
 from parity.kinds import codes
 from parity.observed import Observed
 
@@ -37,6 +39,7 @@ def gathered(
     standings: Sequence[Standing],
     graphs: tuple[onnx.ModelProto, onnx.ModelProto],
     scale: Scale,
+    pace: Pace,
 ) -> Case:
     """The case against the last rung that ran."""
     last = standings[-1]
@@ -49,8 +52,9 @@ def gathered(
     columns = columns_of(at.suite)
     groups = codes(columns["group"][columns["row"]]) if "group" in columns else None
     first = next(iter(source.batches()))
-    most = rows_to_sample(sum(first[t.name].size for t in config.signature.answers) / max(rows[0], 1))
+    most = rows_to_sample(sum(first[t.name].size for t in config.signature.answers) / max(rows[0], 1), pace)
     stateful = bool(config.signature.state)
+    alone = not stateful and groups is None and config.signature.axes[BATCH].least <= 1
     files = sample(batches, rows, same, stateful=stateful, grouped=groups is not None, most=most)
     own = None if at.found is None else next(iter(sorted(at.found.glob("*.onnx"))), None)
     far = any(s.rung.name == "artifact as found" and s.rung.after != "compiled artifact" for s in standings)
@@ -60,12 +64,15 @@ def gathered(
     all_graphs = graphs if lies is None else (*graphs, lies)
     flat = [straightened(graph, sampled, config.signature) for graph in all_graphs]
     exact, fresh, *theirs = folded_alike(flat)
+    if at.graph == at.float_graph:
+        fresh = exact
     found = floated(theirs[0]) if theirs else None
     streams = [batch["stream"] for batch in sampled if "stream" in batch] or None
     if groups is not None and streams is None:
         each = np.split(groups, np.cumsum(rows)[:-1])
         streams = [each[batches.index(path)] for path in files]
-    return Case(config, target, exact, fresh, found, files, raw, scale, far, groups=streams)
+    cut = max(most // len(files), 2) if alone and most < rows[batches.index(files[0])] else None
+    return Case(config, target, exact, fresh, found, files, raw, scale, far, groups=streams, pace=pace, cut=cut)
 
 
 def _read(path: Path) -> onnx.ModelProto | None:

@@ -43,10 +43,11 @@ def layers_of_break(case: Case, broken: Standing) -> tuple[list[Diverging], list
     try:
         scales = case.smoothing()
         layers = compare(case.exact, candidate, feeds, scales)
-        sound = {one.tensor: one for one in compare(case.exact, case.fresh, feeds, scales)} if own else {}
+        twin = own and case.fresh is not case.exact  # beside itself a graph adds nothing
+        sound = {one.tensor: one for one in compare(case.exact, case.fresh, feeds, scales)} if twin else {}
     except ToolchainError:
         return [], []
-    if sound:
+    if own:
         beyond = [
             one for one in layers if one.own > 2 * (sound[one.tensor].own if one.tensor in sound else 0) + ROUNDING
         ]

@@ -57,6 +57,8 @@ class Rung:
     after: RungName | None = None
     leads: bool = True
     rule: Rule = "floor"
+    seconds: float = 0.0
+    """How long it ran here, where that was measured."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ rule: every rung answers the whole suite, and its outputs stay beside the report
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -79,14 +80,14 @@ def _graph_rung(
     """A graph run on the whole suite by ONNX Runtime."""
     outputs = made / "rungs" / slug(name) / "outputs"
     outputs.mkdir(parents=True)
-    wanted = {t.name for t in config.signature.answers}
+    wanted, started = {t.name for t in config.signature.answers}, time.monotonic()
     try:
         infer = opened(model, output_names(config.signature), optimized=optimized)
         for path, _, found in walk(infer, at.suite, config.signature):
             np.savez(outputs / path.name, **{k: v for k, v in found.items() if k in wanted})  # type: ignore[arg-type]
     except ToolchainError as error:
         return Rung(name, None, str(error).splitlines()[0])
-    return Rung(name, outputs)
+    return Rung(name, outputs, seconds=time.monotonic() - started)
 
 
 def kept(made: Path, rung: Rung) -> Rung:

@@ -6,7 +6,7 @@ is named where undoing it too takes away most of what remained; what then still 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -17,11 +17,17 @@ from parity.explain.experiment import exchange
 from parity.explain.experiment.case import Case, in_floors
 from parity.explain.graph.simulate import Batch
 from parity.explain.mistake import postprocessing, preprocessing
-from parity.explain.mistake.hypotheses import INDEPENDENT, SCREENED_ROWS, Bench, Hypothesis, Trial, distance, tried
+from parity.explain.mistake.hypotheses import INDEPENDENT, Bench, Hypothesis, Trial, distance, tried
+from parity.explain.mistake.screening import SCREENED_ROWS, halves_of_few
 
 WORTH = 1e-3
 """The share of an error that, left over, is not worth a second cause (30 dB below the first)."""
+QUIET = 1e-6
+"""Noise over signal (60 dB) below which what is left is quieter than eight bits ever are: beside a first error larger than the
+answers themselves, a second cause that would be told alone is far less than `WORTH`."""
 HALVED = 0.5
+ABOUT = 400
+"""How many pairs there are where inputs are pictures."""
 TAKEN = 3
 """How many single mistakes are tried with every other one; how many of the pairs all sampled rows decide about."""
 
@@ -32,6 +38,8 @@ class Rest:
 
     share: float
     matters: bool
+    audible: bool = False
+    """Not worth a word beside the first, and yet no rounding: told where an experiment explains it."""
 
 
 def rest(case: Case, sound: Sequence[Batch], found: Sequence[Batch], before: float, *, unfollowed: float = 0.0) -> Rest:
@@ -43,10 +51,11 @@ def rest(case: Case, sound: Sequence[Batch], found: Sequence[Batch], before: flo
     """
     left = distance(case.between(sound, found), sound)
     share = max(left / before if before else 0.0, unfollowed)
-    if share <= WORTH or in_floors(case, sound, found) <= case.scale.allowed:
+    if (share <= WORTH and left <= QUIET) or in_floors(case, sound, found) <= case.scale.allowed:
         return Rest(share, matters=False)
     exact, fresh = case.answers_of(case.exact), case.answers_of(case.fresh)
-    return Rest(share, matters=left > INDEPENDENT * distance(case.between(exact, fresh), exact))
+    beyond = left > INDEPENDENT * distance(case.between(exact, fresh), exact)
+    return Rest(share, matters=beyond and share > WORTH, audible=beyond and share <= WORTH)
 
 
 def beneath(case: Case, mistake: Trial) -> exchange.Exchange | None:
@@ -62,11 +71,11 @@ def pairs(bench: Bench, singles: Sequence[Trial]) -> list[Trial]:
 
     A few rows pick them, all sampled rows decide; both must be needed: alone neither leaves less than twice as much.
     """
-    few = bench.few(SCREENED_ROWS)
-    picked = [one for one in tried(few, list(_both(few, singles))) if one.score >= HALVED]
-    names = {one.name for one in picked[:TAKEN]}
+    few = halves_of_few(bench, SCREENED_ROWS, ABOUT)
+    picked = [one for one in tried(few, list(_both(few, singles)), "pairs of mistakes") if one.score >= HALVED]
+    names = {_starts(one.name) for one in picked[:TAKEN]}
     least = min((one.left for one in singles), default=np.inf)
-    found = tried(bench, [one for one in _both(bench, singles) if _starts(one.name) in {_starts(n) for n in names}])
+    found = tried(bench, [one for one in _both(bench, singles, names) if _starts(one.name) in names])
     return [one for one in found if one.left < HALVED * least]
 
 
@@ -75,8 +84,11 @@ def _starts(name: str) -> str:
     return name.translate(str.maketrans("", "", "0123456789.,+-[]"))
 
 
-def _both(bench: Bench, singles: Sequence[Trial]) -> Iterator[Hypothesis]:
-    """Every pair; those with an output's mistake are fitted to what the input's mistake makes of the sound answers."""
+def _both(bench: Bench, singles: Sequence[Trial], of: Collection[str] | None = None) -> Iterator[Hypothesis]:
+    """Every pair; those with an output's mistake are fitted to what the input's mistake makes of the sound answers.
+
+    `of`: nothing is run for pairs of other names.
+    """
     entering = [one for one in preprocessing.suspicions(bench) if one.inputs is not None]
     score = {one.name: one.score for one in singles}
     likely = sorted(entering, key=lambda one: -score.get(one.name, 0.0))[:TAKEN]
@@ -84,6 +96,8 @@ def _both(bench: Bench, singles: Sequence[Trial]) -> Iterator[Hypothesis]:
         if one is not other and (other not in likely or likely.index(one) < likely.index(other)):
             yield _in_turn(bench, one, other)
     for one in entering:
+        if bench.pace.over or (of is not None and not any(name.startswith(_starts(one.name)) for name in of)):
+            continue
         try:
             bent = replace(bench, sound=one.predict())
         except ToolchainError:  # the sound graph takes no such input

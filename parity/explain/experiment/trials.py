@@ -14,8 +14,8 @@ from pathlib import Path
 from parity.explain.experiment.case import Case
 from parity.explain.experiment.ladder import Rung
 from parity.explain.graph.rounding import Narrow, rounded
-from parity.explain.graph.simulate import Batch, answered, exposing, opened, output_names, walked, with_stream
-from parity.explain.mistake import gamma, postprocessing, preprocessing, streams
+from parity.explain.graph.simulate import Batch, answered, exposing, opened, output_names, walked
+from parity.explain.mistake import contrast, gamma, postprocessing, preprocessing, streams
 from parity.explain.mistake.hypotheses import (
     EMULATED,
     FITTED,
@@ -25,9 +25,9 @@ from parity.explain.mistake.hypotheses import (
     Hypothesis,
     Trial,
     distance,
-    screened,
     tried,
 )
+from parity.explain.mistake.screening import screened
 
 PIN = "pin the runtime's float precision"
 EXACT = 0.999
@@ -37,13 +37,15 @@ EXACT = 0.999
 def trials_of(case: Case, bench: Bench, rungs: Sequence[Rung]) -> list[Trial]:
     """Every mistake done to the sound graph, against what was answered; the best first."""
     behind = postprocessing.suspicions(bench, _entering(case, bench))
-    trials = screened(bench, preprocessing.suspicions)
-    trials += tried(bench, [*streams.suspicions(bench), *behind, *_narrower(case), *_as_rungs(case, rungs)])
+    trials = screened(bench, preprocessing.suspicions, "mistakes with the inputs")
+    others = [*streams.suspicions(bench), *behind, *_narrower(case), *_as_rungs(case, rungs)]
+    trials += tried(bench, others, "mistakes with the answers")
     if max((trial.score for trial in trials), default=0.0) < EXACT:
         own = bench.graph == case.exact
         smooth = bench.infer if own else opened(case.exact, output_names(case.config.signature))
         enough = enough_of(case, bench)
         fitted = [*preprocessing.fitted_scale(bench, smooth, enough), *gamma.fitted_gamma(bench, smooth, enough)]
+        fitted += contrast.fitted_pictures(bench, smooth)
         trials += tried(bench, fitted)
     return sorted(trials, key=lambda trial: -trial.score)
 
@@ -90,7 +92,7 @@ def _as_rungs(case: Case, rungs: Sequence[Rung]) -> list[Hypothesis]:
     """That the candidate answers as this runtime does when it is left to its defaults, where the target pins it."""
 
     def predict(outputs: Path) -> list[Batch]:
-        return [with_stream(outputs / path.name) for path in case.files]
+        return case.answers_in(outputs)
 
     return [
         Hypothesis(

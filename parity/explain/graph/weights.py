@@ -43,14 +43,15 @@ def weights_of(model: onnx.ModelProto) -> dict[Key, Weight]:
     """The float tensors that a graph's operators read and that no input decides, decoded."""
     producers = {name: node for node in model.graph.node for name in node.output}
     stored = {tensor.name for tensor in model.graph.initializer}
+    constant = _constants(model, stored)
     scales = {node.output[1] for node in model.graph.node if node.op_type == "DynamicQuantizeLinear"}
     wanted = {
         (*key, slot): (node, name)
         for key, node in keyed(model).items()
         for slot, name in enumerate(node.input)
         if not scales.intersection(node.input)  # one scale times another: no weight
-        if not _is_constant(node.output[0], producers, stored)  # a step on the way to one
-        if name and _is_constant(name, producers, stored)
+        if node.output[0] not in constant  # a step on the way to one
+        if name in constant
     }
     arrays = _evaluated(model, {name for _, name in wanted.values()}, stored)
     names = named_modules(model)
@@ -61,11 +62,13 @@ def weights_of(model: onnx.ModelProto) -> dict[Key, Weight]:
     }
 
 
-def _is_constant(name: str, producers: Mapping[str, onnx.NodeProto], stored: set[str]) -> bool:
-    if name in stored:
-        return True
-    node = producers.get(name)
-    return node is not None and all(_is_constant(n, producers, stored) for n in node.input if n)
+def _constants(model: onnx.ModelProto, stored: set[str]) -> set[str]:
+    """The tensors that no input decides; nodes stand in the order in which they are computed."""
+    found = set(stored)
+    for node in model.graph.node:
+        if all(name in found for name in node.input if name):
+            found.update(name for name in node.output if name)
+    return found
 
 
 def _evaluated(model: onnx.ModelProto, names: set[str], stored: set[str]) -> dict[str, Array]:
@@ -84,12 +87,12 @@ def _constants_alone(model: onnx.ModelProto, stored: set[str]) -> onnx.ModelProt
     """What a graph computes from nothing but what it stores."""
     import onnx
 
-    producers = {name: node for node in model.graph.node for name in node.output}
+    constant = _constants(model, stored)
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     for part in (copy.graph.node, copy.graph.input, copy.graph.output, copy.graph.value_info):
         del part[:]
-    known = [n for n in model.graph.node if n.output and all(_is_constant(o, producers, stored) for o in n.output if o)]
+    known = [n for n in model.graph.node if n.output and all(o in constant for o in n.output if o)]
     copy.graph.node.extend(known)
     return copy
 

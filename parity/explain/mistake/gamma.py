@@ -17,6 +17,7 @@ from compile.signature import Tensor
 from parity.explain.graph.simulate import Batch, Infer
 from parity.explain.mistake.hypotheses import FIT, Array, Bench, Hypothesis, distance, replaced
 from parity.explain.mistake.pictures import IMAGENET, sides
+from parity.explain.mistake.screening import few_rows
 
 FITTED_ROWS, STARTED_ROWS = 64, 16
 STARTS = (1 / 2.4, 1 / 2.2, 1 / 1.8, 0.8, 1.25, 1.8, 2.2, 2.4)
@@ -53,13 +54,16 @@ def fitted_gamma(bench: Bench, smooth: Infer, enough: float) -> Iterator[Hypothe
         shape = bench.batches[0][tensor.name].shape
         if len(shape) != 4 or tensor.batch_axis != 0 or sides(shape) is None:
             continue
-        for span in _spans(bench, tensor):
+        for span in spans(bench, tensor):
             yield from _curves(bench, tensor, span, enough)
             for infer in dict.fromkeys((bench.infer, smooth)):
+                if bench.pace.over:
+                    bench.pace.left_out["fits of a gamma"] += 1
+                    return
                 yield _fitted(replace(bench, infer=infer), bench, tensor, span, enough)
 
 
-def _spans(bench: Bench, tensor: Tensor) -> list[Span]:
+def spans(bench: Bench, tensor: Tensor) -> list[Span]:
     """The nearest span that is known and holds the suite's numbers; where none is, the suite's own ends."""
     values = np.concatenate([batch[tensor.name] for batch in bench.batches]).astype(np.float64)
     known = [*_prepared(bench, tensor), *_usual(values)]
@@ -126,8 +130,8 @@ def _fitted(fits: Bench, bench: Bench, tensor: Tensor, span: Span, enough: float
     def error(some: Bench, power: float) -> float:
         return distance(some, _answers(some, tensor.name, span, lambda x: x**power), FIT)
 
-    start = _best(STARTS, partial(error, fits.few(STARTED_ROWS)))
-    few, around = fits.few(FITTED_ROWS), (np.log(start) - 0.5, np.log(start) + 0.5)
+    start = _best(STARTS, partial(error, few_rows(fits, STARTED_ROWS, STEPS, FIT)))
+    few, around = few_rows(fits, FITTED_ROWS, STEPS, FIT), (np.log(start) - 0.5, np.log(start) + 0.5)
     found = minimize_scalar(
         lambda at: error(few, float(np.exp(at))), bounds=around, method="bounded", options={"maxiter": STEPS}
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from compile.errors import ToolchainError
 from compile.signature import Signature, Tensor
 from parity.explain.graph.simulate import Batch, Infer, answered
+from parity.explain.mistake.pace import Pace
 
 if TYPE_CHECKING:
     import onnx
@@ -35,12 +36,8 @@ ALIKE = 0.999
 """The same where others look much alike (a picture once smaller, and one that was blurred)."""
 INDEPENDENT = 2.0
 """What two graphs of integers may be apart that compute the same, of the energy that rounding brings to each."""
-SCREENED_ROWS, PICKED = 32, 0.5
-"""A few rows, and the share of the error that must be explained there before all sampled rows are asked."""
-SHOWS = 0.1
-"""The share of the error over all rows that a few must have to stand for them."""
-FIT, SCORE = 0, 1
-"""Which of every two rows a hypothesis is fitted on, and which it is scored on."""
+FIT, SCORE, EVERY = 0, 1, 2
+"""Which of every two rows a hypothesis is fitted on, and which it is scored on; all of them."""
 
 
 UNSEEN = 1e-4
@@ -67,6 +64,9 @@ class Bench:
     """The sound graph itself, where there is one."""
     streams: Sequence[Array] | None = None
     """For each batch, the stream or the group that each of its rows belongs to, in the order of time."""
+    pace: Pace = field(default_factory=Pace)
+    halved: bool = True
+    """Whether every other row is kept from fits; of few rows that nothing is fitted on, or of rows to fit on alone, none is."""
 
     def answers_on(self, batches: Sequence[Batch], **how: Any) -> list[Batch]:
         return answered(self.infer, batches, self.signature, **how)
@@ -76,21 +76,27 @@ class Bench:
         """The judged outputs that are numbers."""
         return [t for t in self.signature.answers if t.dtype.startswith("float") and t.batch_axis is not None]
 
+    @property
+    def rows(self) -> int:
+        return sum(len(rows_first(batch[self.outputs[0].name], self.outputs[0])) for batch in self.found)
+
     def few(self, rows: int) -> Bench:
         """The first batches, at least so many rows of them: for hypotheses that need many runs."""
         count, seen = 0, 0
         while count < len(self.batches) and seen < rows:
             seen += len(rows_first(self.found[count][self.outputs[0].name], self.outputs[0]))
             count += 1
-        raw = None if self.raw is None else self.raw[:count]
-        streams = None if self.streams is None else self.streams[:count]
+        return self.of(lambda side: side[:count])
+
+    def of(self, change: Callable[[Sequence[Any]], Sequence[Any]]) -> Bench:
+        """The same with each side of its batches changed alike."""
         return replace(
             self,
-            batches=self.batches[:count],
-            sound=self.sound[:count],
-            found=self.found[:count],
-            raw=raw,
-            streams=streams,
+            batches=change(self.batches),
+            sound=change(self.sound),
+            found=change(self.found),
+            raw=None if self.raw is None else change(self.raw),
+            streams=None if self.streams is None else change(self.streams),
         )
 
 
@@ -124,12 +130,15 @@ class Trial:
         return self.score >= self.enough
 
 
-def tried(bench: Bench, hypotheses: Sequence[Hypothesis]) -> list[Trial]:
+def tried(bench: Bench, hypotheses: Sequence[Hypothesis], what: str = "hypotheses") -> list[Trial]:
     """Every hypothesis tested, the best first; one that the sound graph cannot be run under (an id past the table's end)
-    is none."""
+    is none. Where time is up the rest of them, `what` they are, is left out."""
     before = distance(bench, bench.sound)
     trials = []
-    for one in hypotheses:
+    for place, one in enumerate(hypotheses):
+        if bench.pace.over:
+            bench.pace.left_out[what] += len(hypotheses) - place
+            break
         try:
             predicted = one.predict()
         except ToolchainError:
@@ -141,27 +150,15 @@ def tried(bench: Bench, hypotheses: Sequence[Hypothesis]) -> list[Trial]:
     return sorted(trials, key=lambda trial: -trial.score)
 
 
-def screened(bench: Bench, family: Callable[[Bench], Iterator[Hypothesis]]) -> list[Trial]:
-    """A family tested on a few rows, and what explains much of the error there on all of them; where a few rows do not show
-    the error, all of it on all."""
-    few, whole = bench.few(SCREENED_ROWS), list(family(bench))
-    shows = distance(few, few.sound) > SHOWS * distance(bench, bench.sound)
-    if len(few.batches) == len(bench.batches) or not shows:
-        return tried(bench, whole)
-    first = [(one, tried(few, [on_few])) for one, on_few in zip(whole, family(few), strict=True)]
-    picked = [one for one, trials in first if any(trial.score >= PICKED for trial in trials)]
-    rest = [trial for _, trials in first for trial in trials if trial.score < PICKED]
-    return sorted([*tried(bench, picked), *rest], key=lambda trial: -trial.score)
-
-
 def followed(bench: Bench, predicted: Sequence[Batch]) -> float:
     """The share of what varies from row to row in the candidate's answers that a prediction follows (R squared).
 
     An input left out explains a candidate that hardly moves by a constant; that is no explanation of what it answers.
     """
     least = 1.0
+    part = SCORE if bench.halved else EVERY
     for tensor in bench.outputs:
-        pairs = list(zip(halves(bench.found, tensor, SCORE), halves(predicted, tensor, SCORE), strict=True))
+        pairs = list(zip(halves(bench.found, tensor, part), halves(predicted, tensor, part), strict=True))
         if any(one.shape != other.shape for one, other in pairs):
             return 0.0
         if len({one.shape[1:] for one, _ in pairs}) > 1:  # rows of several lengths have no common mean
@@ -178,7 +175,7 @@ def followed(bench: Bench, predicted: Sequence[Batch]) -> float:
 
 def distance(bench: Bench, predicted: Sequence[Batch], part: int = SCORE) -> float:
     """Error energy over the candidate's own energy, summed over its outputs, on one half of the rows."""
-    total = 0.0
+    total, part = 0.0, part if bench.halved else EVERY
     for tensor in bench.outputs:
         signal = noise = 0.0
         for one, other in zip(halves(bench.found, tensor, part), halves(predicted, tensor, part), strict=True):
@@ -196,7 +193,7 @@ def halves(batches: Sequence[Batch], tensor: Tensor, part: int) -> Iterator[Arra
     seen = 0
     for batch in batches:
         rows = rows_first(batch[tensor.name], tensor).astype(np.float64)
-        yield rows[(part - seen) % 2 :: 2]
+        yield rows if part == EVERY else rows[(part - seen) % 2 :: 2]
         seen += len(rows)
 
 

@@ -14,8 +14,10 @@ from functools import partial
 
 from parity.explain.graph.points import named_modules
 from parity.explain.graph.simulate import Batch, answered, opened, output_names
-from parity.explain.mistake.hypotheses import FITTED, Bench, Hypothesis, Trial, screened
+from parity.explain.mistake.attention import attentions
+from parity.explain.mistake.hypotheses import FITTED, Bench, Hypothesis, Trial
 from parity.explain.mistake.otherwise import Otherwise, ways
+from parity.explain.mistake.screening import screened
 from parity.explain.mistake.written import written_out
 
 NUMBER = re.compile(r"\d+")
@@ -30,7 +32,7 @@ def suspicions(bench: Bench, enough: float = FITTED) -> list[Trial]:
     """
     if bench.graph is None:
         return []
-    return screened(bench, lambda some: (replace(one, enough=enough) for one in _all(some)))
+    return screened(bench, lambda some: (replace(one, enough=enough) for one in _all(some)), "operators inside")
 
 
 def _all(bench: Bench) -> Iterator[Hypothesis]:
@@ -38,7 +40,7 @@ def _all(bench: Bench) -> Iterator[Hypothesis]:
     nodes, names = list(bench.graph.graph.node), named_modules(bench.graph)
     groups: dict[tuple[str, str], dict[int, Otherwise]] = {}
     single = ((place, way) for place, node in enumerate(nodes) for way in ways(node))
-    for place, way in (*single, *written_out(bench.graph)):
+    for place, way in (*single, *written_out(bench.graph), *attentions(bench.graph)):
         groups.setdefault((way.of or nodes[place].op_type, way.said), {})[place] = way
     for (op, said), group in groups.items():
         alike: dict[str, dict[int, Otherwise]] = {}

@@ -59,10 +59,10 @@ def smaller_once(shape: Sequence[int]) -> Iterator[Mistake]:
         assert axes is not None
         ways = [UP[up](shape[a] * part // of, shape[a]) @ DOWN[down](shape[a], shape[a] * part // of) for a in axes]
         said = f"resized to {part}/{of} of its size ({down}) and back ({up})"
-        yield said, "at the suite's own size, resized once", partial(_resampled, dict(zip(axes, ways, strict=True)))
+        yield said, "at the suite's own size, resized once", partial(resampled, dict(zip(axes, ways, strict=True)))
 
 
-def _resampled(ways: dict[int, Array], array: Array) -> Array:
+def resampled(ways: dict[int, Array], array: Array) -> Array:
     found = array.astype(np.float64)
     for axis, matrix in ways.items():
         found = np.moveaxis(np.tensordot(matrix, found, axes=(1, axis)), 0, axis)

@@ -19,6 +19,7 @@ from compile.signature import Tensor
 from parity.explain.graph.simulate import Infer
 from parity.explain.mistake import pictures, tables
 from parity.explain.mistake.hypotheses import ALIKE, FIT, REPRODUCED, Bench, Hypothesis, affine, distance, replaced
+from parity.explain.mistake.screening import few_rows
 
 Array = NDArray[Any]
 Change = Callable[[Array], Array]
@@ -204,7 +205,11 @@ def fitted_scale(bench: Bench, smooth: Infer, enough: float) -> Iterator[Hypothe
 def _fitted(bench: Bench, infer: Infer, enough: float) -> Iterator[Hypothesis]:
     from scipy.optimize import minimize
 
-    few, fewer = (replace(bench.few(rows), infer=infer) for rows in (FITTED_ROWS, STARTED_ROWS))
+    if bench.pace.over:
+        bench.pace.left_out["fits of a scale"] += 1
+        return
+    few = replace(few_rows(bench, FITTED_ROWS, STEPS, FIT), infer=infer)
+    fewer = replace(few_rows(bench, STARTED_ROWS, STEPS, FIT), infer=infer)
     for tensor in bench.signature.data_inputs:
         if not tensor.dtype.startswith("float"):
             continue
