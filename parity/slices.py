@@ -158,7 +158,14 @@ def examined(rows: Rows, columns: Mapping[str, Kinds], limit: Limit) -> tuple[st
     failing = min(interval.high for interval in found) < limit.threshold
     worst = min(range(len(parts)), key=lambda i: found[i].high if failing else found[i].low)
     groups = None if rows.groups is None else codes(rows.groups[parts[worst].rows])
-    where = f"the worst of {len(parts)} slices" if len(parts) > 1 else "the only slice"
+    whole = parts[worst].pooled and parts[worst].size == len(rows)
+    where = (
+        "all rows, for none of its kinds is a slice"
+        if whole
+        else f"the worst of {len(parts)} slices"
+        if len(parts) > 1
+        else "the only slice"
+    )
     return f"agreement in {where} ({parts[worst].name})", estimate.measured(
         estimates[worst],
         parts[worst].size,

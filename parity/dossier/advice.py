@@ -37,7 +37,7 @@ def next_step(target: Target, model: str) -> str | None:
     recipe = f"{tune} looks for the fastest recipe that passes"
     if target.cause.missing is not None:
         return target.cause.missing
-    mend = f" To try: {target.cause.suggestion}." if target.cause.suggestion else ""
+    mend = f" {target.cause.tried}" if target.cause.tried else ""
     return f"The cause: {target.cause.told}{mend}" + (f" {recipe}." if target.precision == "int8" else "")
 
 

@@ -5,8 +5,8 @@ Two dossiers in, the differences out; pure. The rule: a limit that was edited is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from compile import percent
 from parity.dossier import figures
@@ -40,6 +40,7 @@ class Now:
     policy: PolicyFact
     judged_before: PolicyFact | None
     targets: tuple[Target, ...]
+    recipe: Mapping[str, str] = field(default_factory=dict)
 
 
 def changed(before: Before, now: Now) -> Change:
@@ -84,6 +85,8 @@ def changed(before: Before, now: Now) -> Change:
             *_moved(right),
             *_otherwise(_dated(terms, asked, since)),
             *_edited(_dated(limits, judged, since)),
+            *_quantized(old.recipe, now.recipe, since),
+            *_built(targets),
             *_outcomes(targets),
         ),
     )
@@ -164,6 +167,22 @@ def _edited(limits: Iterable[tuple[str, LimitChange]]) -> list[str]:
         f"Limit {one.direction} since {since}: {one.limit}: {one.before or 'none'} → {one.after or 'none'}."
         for since, one in limits
     ]
+
+
+def _quantized(was: Mapping[str, str], now: Mapping[str, str], since: str) -> list[str]:
+    """What the config quantizes otherwise; nothing where the last dossier does not say how it did."""
+    other = [f"{name} {was[name]} → {now[name]}" for name in now if name in was and was[name] != now[name]]
+    return [f"Quantized otherwise since {since}: {', '.join(other)}."] if other else []
+
+
+def _built(targets: Sequence[TargetChange]) -> list[str]:
+    """Which artifacts are other bytes than those released, and which of them nobody judged here."""
+    other = [
+        f"{one.name}{' (not judged here)' if one.status[1] == 'DEFERRED' else ''}"
+        for one in targets
+        if one.artifact == "other"
+    ]
+    return [f"Other artifacts: {', '.join(other)}."] if other else []
 
 
 def _outcomes(targets: Sequence[TargetChange]) -> list[str]:

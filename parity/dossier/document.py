@@ -181,7 +181,7 @@ class Change(Fact):
 
 
 class Dossier(Fact):
-    """All there is to say about one run of one model."""
+    """All there is to say about one run of one model. `recipe`: how integer targets are quantized, key by key."""
 
     schema_: Literal["lockstep.dossier/1"] = Field(default=SCHEMA, alias="schema")
     model: str
@@ -195,6 +195,7 @@ class Dossier(Fact):
     suite_columns: tuple[str, ...] = ()
     release_digest: str | None
     policy: PolicyFact
+    recipe: dict[str, str] = Field(default_factory=dict)
     judged_before: PolicyFact | None
     exit_code: int
     ship: Answer

@@ -58,6 +58,14 @@ class Cause(Fact):
     reproduce: str | None = None
 
     @property
+    def tried(self) -> str | None:
+        """What to try, or what was tried in vain."""
+        if self.suggestion is None:
+            return None
+        vain = self.suggestion.removeprefix("none that helps: ")
+        return f"To try: {vain}." if vain == self.suggestion else f"Tried in vain: {vain}."
+
+    @property
     def told(self) -> str:
         """The sentence, and the one about what remains, as one text."""
         if self.second is None:

@@ -112,7 +112,8 @@ def assemble(
     policy = policy_fact(scene.project, scene.config, scene.policy)
     source, suite = str(digests["source"]), (digests["suite"], digests["suite inputs"])
     columns = () if scene.suite is None else tuple(sorted(set(scene.suite.columns) - MADE_COLUMNS))
-    now = change.Now(source, *suite, columns, policy, judged_before, targets)
+    recipe = {name: str(value) for name, value in scene.config.quantize.model_dump(mode="json").items()}
+    now = change.Now(source, *suite, columns, policy, judged_before, targets, recipe)
     return Dossier(
         model=scene.model,
         description=scene.config.description,
@@ -125,6 +126,7 @@ def assemble(
         suite_columns=columns,
         release_digest=digests["release"],
         policy=policy,
+        recipe=recipe,
         judged_before=judged_before,
         exit_code=decision.exit_code(targets),
         ship=decision.ship(targets),

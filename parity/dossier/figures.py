@@ -188,4 +188,4 @@ def slice_limit(target: Target, against: str) -> float | None:
 
 def least(slices: Sequence[SliceFact]) -> float:
     """Where the axis of a plot of slices begins: at the lowest bound, on a round 10 %."""
-    return max(0.0, math.floor(min(part.low for part in slices) * 10) / 10)
+    return math.floor(min(max(part.low, 0.0) for part in slices) * 10) / 10

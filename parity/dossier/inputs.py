@@ -30,6 +30,7 @@ MOST_IDS = 48
 MOST_TEXT = 600
 POINTS = 240
 FULL_SCALE = 32768.0
+FULL = "of full scale"
 DARK = 64
 """Bytes that all lie below a quarter of what they can hold would look black: they are stretched, over the suite alike."""
 Range = tuple[int, int]
@@ -47,7 +48,9 @@ class Scale:
 
 def noun(shown: tuple[Shown, ...]) -> str:
     """What a row is called in a sentence."""
-    return NOUNS.get(shown[0].kind, "requests") if shown else "requests"
+    if not shown or (shown[0].kind == "wave" and FULL not in shown[0].note):  # a line of numbers may be anything
+        return "requests"
+    return NOUNS.get(shown[0].kind, "requests")
 
 
 def shown(
@@ -146,7 +149,7 @@ def _wave(name: str, frame: Array, around: Array | None) -> Shown:
     pieces = np.array_split(line / (loudest or 1.0), min(POINTS, len(line)))
     wave = tuple((round(float(p.min()), 3), round(float(p.max()), 3)) for p in pieces)
     peak = float(np.abs(frame.astype(np.float64)).max())
-    level = f"{percent.share(peak / FULL_SCALE, 1)} of full scale" if frame.dtype == np.int16 else f"{peak:.3g}"
+    level = f"{percent.share(peak / FULL_SCALE, 1)} {FULL}" if frame.dtype == np.int16 else f"{peak:.3g}"
     return Shown(kind="wave", name=name, note=f"{len(frame)} samples, peak {level}", wave=wave, marked=(0.0, 1.0))
 
 

@@ -51,7 +51,7 @@ def slice_bar(part: SliceFact, least: float, limit: float | None) -> str:
     """One slice's agreement with its interval on an axis from `least` to 1; the figures stand beside it."""
 
     def at(value: float) -> float:
-        return 4 + 152 * (max(value, least) - least) / max(1 - least, 1e-9)
+        return 4 + 152 * (min(max(value, least), 1.0) - least) / max(1 - least, 1e-9)
 
     tick = "" if limit is None else f'<line class="tick" x1="{at(limit):.1f}" x2="{at(limit):.1f}" y1="0" y2="16"/>'
     return (

@@ -12,7 +12,9 @@ bad ones are else seldom drawn, or not there at all (`bench.groups`). Otherwise 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +39,8 @@ class Bounded:
     interval: Interval
     units: int
     method: str
+    at: Callable[[float], Interval] | None = None
+    """The same bounds as if there were so many times these units, where they follow from counts."""
 
 
 def bounds(
@@ -55,27 +59,32 @@ def bounds(
     discordant = int(differs.sum()) if groups is None else len(np.unique(groups[differs]))
     few_groups = groups is not None and units < GROUPS_TO_RESAMPLE
     if discordant < LEAST_DISCORDANT and not few_groups:
-        return Bounded(_at_worst(value, differs, worst, groups, confidence), units, "exact")
+        return _exact(partial(_at_worst, value, differs, worst, groups, confidence), units)
     found = resampled(figure, rows, groups)
     if groups is not None and not groups_speak(found):
-        return Bounded(_by_bets(value, found, worst, confidence), units, "betting on what each group adds")
+        bets = partial(_by_bets, value, found, worst, confidence)
+        return Bounded(bets(1.0), units, "betting on what each group adds", bets)
     interval = of_resamples(value, found, confidence)
     if interval.low == interval.high:  # no resample moved it: nothing is known of what would
-        return Bounded(_at_worst(value, np.zeros_like(differs), worst, groups, confidence), units, "exact")
+        return _exact(partial(_at_worst, value, np.zeros_like(differs), worst, groups, confidence), units)
     return Bounded(interval, units, "BCa")
 
 
+def _exact(at: Callable[[float], Interval], units: int) -> Bounded:
+    return Bounded(at(1.0), units, "exact", at)
+
+
 def _at_worst(
-    value: float, differs: NDArray[np.bool_], worst: float, groups: Codes | None, confidence: float
+    value: float, differs: NDArray[np.bool_], worst: float, groups: Codes | None, confidence: float, times: float = 1.0
 ) -> Interval:
     """As many rows may differ as were seen, or up to the exact bound; each of the unseen costs the worst."""
     count, rows = int(differs.sum()), len(differs)
     if groups is None:
-        found = counted.share(count, rows, confidence)
+        found = counted.share(round(count * times), round(rows * times), confidence)
     else:
         sizes = np.bincount(groups).astype(np.float64)
-        found = betting.share(np.bincount(groups, differs).astype(np.float64), sizes, confidence)
-    reach = (found.high - count / rows) * worst
+        found = betting.share(np.bincount(groups, differs).astype(np.float64), sizes, confidence, times)
+    reach = (found.high - found.value) * worst
     return Interval(value, value - reach, value + reach)
 
 
@@ -96,12 +105,12 @@ def carriers(left_out: Array) -> float:
     return float(moved.sum() ** 2 / (moved**2).sum())
 
 
-def _by_bets(value: float, found: Resampled, worst: float, confidence: float) -> Interval:
+def _by_bets(value: float, found: Resampled, worst: float, confidence: float, times: float = 1.0) -> Interval:
     """Bounds at any number of groups, by bets on what each adds; infinite where the figure needs one of the groups."""
     added = shares_added(value, found, worst)
     if not np.isfinite(added).all():
         return Interval(value, -math.inf, math.inf)
-    share = betting.difference(np.maximum(added, 0), np.maximum(-added, 0), found.sizes, confidence)
+    share = betting.difference(np.maximum(added, 0), np.maximum(-added, 0), found.sizes, confidence, times)
     return Interval(value, value + worst * share.low, value + worst * share.high)
 
 

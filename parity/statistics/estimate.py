@@ -106,7 +106,12 @@ def within(span: tuple[float, float], found: Estimate) -> Estimate:
 def figure_of(figure: Figure, differs: Flags, worst: float, groups: Codes | None, confidence: float) -> Estimate:
     """Any other figure: BCa, or the exact bound where too few rows differ or groups are too few."""
     found = bounds(figure, differs, worst, groups, confidence)
-    return lambda rows: _narrowed(found, rows / len(differs))
+    exact = found.at
+    if exact is None:
+        return lambda rows: _narrowed(found, rows / len(differs))
+    return lambda rows: (
+        found if rows == len(differs) else Bounded(exact(rows / len(differs)), found.units, found.method)
+    )
 
 
 def _counts(groups: Codes, flags: NDArray[Any]) -> NDArray[np.float64]:

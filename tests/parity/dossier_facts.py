@@ -94,7 +94,7 @@ def dossier(*targets: Target, before: Before | None = None, **more: Any) -> Doss
             ("policy", POLICY), ("judged_before", None),
         )
     }  # fmt: skip
-    now = Now(source_digest="s" * 64, targets=targets, **suite)
+    now = Now(source_digest="s" * 64, targets=targets, recipe=more.get("recipe", {}), **suite)
     facts: dict[str, Any] = {
         "model": "m", "description": "", "kind": "classification", "noun": "images", "rows": 1000,
         "source_digest": "s" * 64, "release_digest": "r" * 64,

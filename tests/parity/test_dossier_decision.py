@@ -303,6 +303,17 @@ def told(old: Dossier, *targets: Any, **more: Any) -> tuple[str, ...]:
     return dossier(*targets, before=Before("version 3", old), **more).change.sentences
 
 
+def test_every_other_artifact_and_the_recipe_behind_it_are_named() -> None:
+    """Bytes that nobody judged here are said to be such."""
+    old = dossier(target("edge"), target("gpu", "DEFERRED", artifact="a" * 64), recipe={"algorithm": "minmax"})
+    now = target("edge", artifact="b" * 64), target("gpu", "DEFERRED", artifact="c" * 64)
+    said = told(old, *now, recipe={"algorithm": "kl"})
+    assert "Quantized otherwise since version 3: algorithm minmax → kl." in said
+    assert "Other artifacts: edge, gpu (not judged here)." in said
+    same = told(old, target("edge"), target("gpu", "DEFERRED", artifact="a" * 64), recipe={"algorithm": "minmax"})
+    assert not any("artifacts" in one or "Quantized" in one for one in same)
+
+
 def asked(**terms: str | None) -> PolicyFact:
     """The policy under other terms besides; None takes a term away. `target_edge` stands for `target edge`."""
     edits = {name.replace("target_", "target "): term for name, term in terms.items()}

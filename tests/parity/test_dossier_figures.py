@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parity.dossier import figures
+from parity.dossier import figures, plots
 from parity.dossier.beside import interval, value
 from parity.dossier.document import FindingFact
+from parity.dossier.pair import SliceFact
 from parity.dossier.reading import findings
 from parity.judge import behind
 from parity.limit import KINDS, Limit
@@ -42,6 +44,13 @@ def test_a_figure_reads_on_the_side_of_its_limit_on_which_it_lies(
 ) -> None:
     one = finding(unit=unit, limit=limit, **dict(zip(("value", "low", "high"), found, strict=True)))
     assert figures.measured(one) == text
+
+
+def test_slices_without_an_interval_are_drawn_from_nothing_to_all() -> None:
+    """Fewer groups than an interval needs: no plot, and no page, may fail for that."""
+    open_ended = SliceFact(name="a = 1", n=10, differ=0, value=1.0, low=-math.inf, high=math.inf)
+    assert figures.least([open_ended]) == 0.0
+    assert "inf" not in plots.slice_bar(open_ended, 0.0, 0.9)
 
 
 @given(

@@ -339,6 +339,17 @@ def test_the_ratio_over_groups_holds_the_value_and_is_one_for_equal_sides() -> N
     assert math.isnan(betting.ratio(right, 0 * right, sizes, 0.95).value)
 
 
+def test_where_nothing_differs_the_bound_nears_as_fast_as_rows_are_added() -> None:
+    """No row of 150 differs: at most 2 of 100 may, at most 2 of 1,000 of ten times as many. As the root it would be 6."""
+    figure = Sums(np.zeros(150, int), np.array([[0.0, 1], [1, 1]]), lambda s: s[..., 0] / s[..., 1])
+    at = estimate.figure_of(figure, np.zeros(150, bool), 1.0, None, 0.95)
+    assert at(150).interval.high == pytest.approx(1 - 0.05 ** (1 / 150), abs=1e-12)
+    assert at(1500).interval.high == pytest.approx(1 - 0.05 ** (1 / 1500), abs=1e-12)
+    groups = np.repeat(np.arange(30), 5)
+    bets = estimate.figure_of(figure, np.zeros(150, bool), 1.0, groups, 0.95)
+    assert bets(1500).interval.high < bets(150).interval.high / 5
+
+
 def test_rows_that_would_decide_are_asked_of_the_same_rates() -> None:
     groups = np.repeat(np.arange(40), 10)
     at = estimate.share(np.ones(400, bool), groups, 0.95)
