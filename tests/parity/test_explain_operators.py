@@ -35,7 +35,7 @@ def deep(first: str = "Tanh", second: str = "Softsign", third: str = "Relu") -> 
 
 def test_two_exchanged_operators_are_both_put_right(tmp_path: Path) -> None:
     cause = found_for(tmp_path, deep("Sigmoid", "Erf"), deep())
-    assert cause.kind == "fusion"
+    assert cause.kind == "export"
     assert "`net.one` is computed by Sigmoid" in cause.sentence
     assert "`net.two` is computed by Erf" in cause.sentence
     assert "with the source's operators in their place 100 % of the error is gone" in cause.sentence
@@ -73,7 +73,7 @@ def test_a_wrong_operator_over_wrong_weights_leaves_the_weights_as_the_second_ca
     tensor.CopyFrom(numpy_helper.from_array(STORED["v"] * np.float32(1.1), "v"))
     cause = found_for(tmp_path, both, deep())
     assert cause.second is not None
-    assert {cause.kind, cause.second.kind} == {"fusion", "stale or wrong weights"}
+    assert {cause.kind, cause.second.kind} == {"export", "stale or wrong weights"}
     assert cause.explained
 
 

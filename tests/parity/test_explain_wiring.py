@@ -95,10 +95,20 @@ def test_an_operator_that_only_its_reader_shows_is_judged_by_how_far_off_that_is
     tmp_path: Path, noise: float, kind: str
 ) -> None:
     candidate = network()
-    candidate.graph.node[2].op_type = "Softplus"
+    candidate.graph.node[2].op_type = "Erf"
     shown = [Diverging("net.last", "MatMul", "y", noise, noise)]
     broken = Standing(Rung("artifact as found", tmp_path), None, 0, 128, 1.0, noise, 1e5, (), broke=True)
     (change,) = changes_that_tell(case(tmp_path, candidate), broken, shown, shown)
+    assert (change.module, change.kind) == ("net.act", kind)
+
+
+@pytest.mark.parametrize(("other", "kind"), [("Softplus", "export"), ("Tanh", "export"), ("FastGelu", "fusion")])
+def test_one_function_for_another_is_no_fusion_however_near_it_is(tmp_path: Path, other: str, kind: str) -> None:
+    candidate = network()
+    candidate.graph.node[2].op_type = other
+    near = [Diverging("net.last", "MatMul", "y", COARSEST / 2, COARSEST / 2)]
+    broken = Standing(Rung("artifact as found", tmp_path), None, 0, 128, 1.0, COARSEST / 2, 1e5, (), broke=True)
+    (change,) = changes_that_tell(case(tmp_path, candidate), broken, near, near)
     assert (change.module, change.kind) == ("net.act", kind)
 
 

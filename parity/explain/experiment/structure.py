@@ -26,6 +26,23 @@ WHOLE_GRAPHS = (5, 10)
 """ONNX's numbers for attributes that are graphs: the branches of an If are no setting."""
 SILENT_SETTINGS = frozenset({"allowzero"})
 """What tells nothing about numbers: it is about shapes without any."""
+FUNCTIONS = frozenset(
+    {
+        "Celu",
+        "Elu",
+        "Gelu",
+        "HardSigmoid",
+        "HardSwish",
+        "LeakyRelu",
+        "Mish",
+        "Relu",
+        "Selu",
+        "Sigmoid",
+        "Softplus",
+        "Tanh",
+    }
+)
+"""Activations of ONNX's own, each another function than all others."""
 
 
 def changes(sound: onnx.ModelProto, candidate: onnx.ModelProto) -> list[Change]:
@@ -93,7 +110,7 @@ def _operators(sound: onnx.ModelProto, candidate: onnx.ModelProto) -> list[Chang
         if gained and not any(kind.startswith("Random") for kind in gained):
             told = f"`{module}` is computed by {_listed(gained)}, in the source's graph by {_listed(lost) or 'nothing'}"
             shown = _shown_by(module, gained, candidate)
-            found.append(Change(module, _kind(gained, candidate), told, read_by=shown, extra=module not in ours))
+            found.append(Change(module, _kind(gained, lost, candidate), told, read_by=shown, extra=module not in ours))
         elif lost and not set(lost) <= SILENT:
             told = f"`{module}` lacks {_listed(lost)}, which the source's graph has"
             found.append(
@@ -157,9 +174,11 @@ def _by_module(model: onnx.ModelProto, apart: set[tuple[str, str]]) -> Mapping[s
     return {module: +kinds for module, kinds in found.items()}
 
 
-def _kind(gained: Counter[str], candidate: onnx.ModelProto) -> Found:
+def _kind(gained: Counter[str], lost: Counter[str], candidate: onnx.ModelProto) -> Found:
     if set(gained) <= {"Cast"} and _narrows(candidate.graph.node):
         return "runtime precision"
+    if gained and lost and gained.keys() | lost.keys() <= FUNCTIONS:  # no runtime merges one function into another
+        return "export"
     return "quantization" if any(map(quantizes, gained)) else "fusion"
 
 
