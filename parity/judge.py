@@ -206,7 +206,7 @@ def said(name: str, against: str, measured: Measured, sense: Sense, limit: float
     rows = f"n = {measured.n:,}" + (f" in {measured.groups:,} groups" if measured.groups is not None else "")
     interval = "" if exact else f" [{measured.low:.4g}, {measured.high:.4g}], {rows}"
     needed = f"; {what_would_decide(measured, against, sense, limit)}" if status is Status.INCONCLUSIVE else ""
-    return f"{name} against {against}: {measured.value:.4g}{interval}; {sense.replace('_', ' ')} {limit:g}: {status}{needed}"
+    return f"{name} against {against}: {measured.value + 0.0:.4g}{interval}; {sense.replace('_', ' ')} {limit:g}: {status}{needed}"
 
 
 def what_would_decide(measured: Measured, against: str, sense: Sense, limit: float) -> str:

@@ -31,9 +31,13 @@ def lines(found: Sequence[Planned]) -> list[str]:
 
 
 def _sentence(plan: Plan, suite: Planned) -> str:
-    alike = "as many gained as lost, " if plan.metric == "correct" else ""
+    alike = "as many gained as lost, " if plan.metric == "correct" and plan.most is not None else ""
     where = "of its smallest slice" if plan.metric == "worst_slice" else f"of {suite.rows:,}"
-    limit = f"up to {plan.most:,} {where} may differ" if plan.most is not None else "no result can pass"
+    limit = (
+        f"up to {plan.most:,} {where} may differ"
+        if plan.most is not None
+        else "on so few rows not even a copy is shown to hold it"
+    )
     if suite.groups is not None:
         few = "even with nothing changed, so few groups do not prove it"
         limit = few if plan.most is None else "how much may differ depends on how many groups it is spread over"

@@ -232,3 +232,16 @@ def test_a_relative_margin_on_errors_is_tried_on_a_reader_that_errs() -> None:
     read = np.random.default_rng(0).integers(0, 9, (2_000, 5))
     limit = Limit(metric="word_errors", relative_margin=0.1, why=WHY)
     assert rehearsed(limit, {"labels": read}, 0.0, "sequence").chance == 1
+
+
+def test_a_limit_that_not_even_a_copy_is_shown_to_hold_is_said_to_be_such() -> None:
+    """Of 150 rows none may differ for a margin of one point; one that gains by chance may pass: the two are no contradiction."""
+    (sentence,) = [
+        one for one in lines([planned("edge", [(CORRECT, "source")], 150, 0.02)]) if "correct against" in one
+    ]
+    assert "on so few rows not even a copy is shown to hold it; passes with a chance of" in sentence
+    assert "lost" not in sentence
+    (enough,) = [
+        one for one in lines([planned("edge", [(CORRECT, "source")], 4_000, 0.02)]) if "correct against" in one
+    ]
+    assert "as many gained as lost, up to" in enough
