@@ -79,11 +79,13 @@ def ratio(reference: Flags, candidate: Flags, groups: Codes | None, confidence: 
 
 
 def absolute(signed: Estimate) -> Estimate:
-    """How far from 0, either way: at most the farther bound, at least the nearer one."""
+    """How far from 0, either way: at most the farther bound, at least the nearer one; bounds that are not supported stay open."""
 
     def found(rows: int) -> Bounded:
         one = signed(rows)
         low, high = one.interval.low, one.interval.high
+        if not math.isfinite(low + high):
+            return Bounded(Interval(abs(one.interval.value), -math.inf, math.inf), one.units, one.method)
         nearest = 0.0 if low <= 0 <= high else min(abs(low), abs(high))
         return Bounded(Interval(abs(one.interval.value), nearest, max(abs(low), abs(high))), one.units, one.method)
 

@@ -350,6 +350,12 @@ def test_where_nothing_differs_the_bound_nears_as_fast_as_rows_are_added() -> No
     assert bets(1500).interval.high < bets(150).interval.high / 5
 
 
+def test_how_far_a_share_moves_stays_open_over_too_few_groups() -> None:
+    groups, kept = np.repeat(np.arange(15), 25), np.ones(375, bool)
+    found = estimate.absolute(estimate.difference(kept, kept, groups, 0.95))(375).interval
+    assert (found.value, found.low, found.high) == (0.0, -math.inf, math.inf)
+
+
 def test_rows_that_would_decide_are_asked_of_the_same_rates() -> None:
     groups = np.repeat(np.arange(40), 10)
     at = estimate.share(np.ones(400, bool), groups, 0.95)
