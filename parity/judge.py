@@ -25,6 +25,7 @@ from parity.laws import Walk
 from parity.limit import Against, Limit
 from parity.observed import Observed, read_observed
 from parity.policy import Policy, edits, load_policy, refuse_idle_limits
+from parity.slices import KINDS_TOO_SMALL
 from parity.steady import unsteady
 from parity.summary import summary
 from parity.verdict import Finding, Measured, Sense, Status, decide, overall
@@ -213,6 +214,8 @@ def what_would_decide(measured: Measured, against: str, sense: Sense, limit: flo
     """What to do about a measurement that does not decide, and which way that would decide."""
     if against == "float":
         return "measure again on a quiet machine: remove this target's `timing` folder under `out/`"
+    if measured.method == KINDS_TOO_SMALL:
+        return f"an interval is {KINDS_TOO_SMALL}; bring more rows of each, or name others in `by`, or lower `smallest`"
     if measured.method.startswith("not supported"):
         return f"an interval is {measured.method}; rows of one group are not independent, so bring more groups"
     if not measured.needed:

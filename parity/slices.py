@@ -6,6 +6,7 @@ listed. Small slices are pooled, never dropped unseen. Pure.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -34,15 +35,18 @@ DECILES, QUARTERS = 10, 4
 SURELY = 0.05
 MOST_NAMED = 3
 """Of the small kinds that are one slice together."""
+KINDS_TOO_SMALL = "not supported where every kind of a column is too small to be a slice"
 
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """`labels = 6`, and which of the judged rows it holds, in ascending order. `pooled`: several small ones together."""
+    """`labels = 6`, and which of the judged rows it holds, in ascending order. `pooled`: several small ones together; `every`:
+    all kinds of the column are, so that nothing is known of any of them."""
 
     name: str
     rows: Codes
     pooled: bool = False
+    every: bool = False
 
     @property
     def size(self) -> int:
@@ -102,10 +106,17 @@ def as_kinds(values: Array, pieces: int = QUARTERS) -> Kinds | None:
 
 
 def slices(columns: Mapping[str, Kinds], by: Sequence[str], smallest: int, groups: Array | None = None) -> list[Slice]:
-    """The slices of every column of `by`, or of every column where `by` is empty.
+    """The slices of every column of `by`, or of every column where `by` is empty: see `slices_by_column`."""
+    return [part for parts in slices_by_column(columns, by, smallest, groups) for part in parts]
 
-    Values with fewer rows than `smallest`, or fewer groups than an interval needs, are one slice together; ConfigError
-    where a column cannot be sliced.
+
+def slices_by_column(
+    columns: Mapping[str, Kinds], by: Sequence[str], smallest: int, groups: Array | None = None
+) -> list[list[Slice]]:
+    """The slices, column by column.
+
+    Values with fewer rows than `smallest`, or fewer groups than an interval needs, are one slice together. A column all of
+    whose values are is left out, unless it was asked for or there is no other. ConfigError where a column cannot be sliced.
     """
     for name in by:
         if name not in columns:
@@ -113,7 +124,9 @@ def slices(columns: Mapping[str, Kinds], by: Sequence[str], smallest: int, group
                 f"policy: worst_slice: by: the suite has no column `{name}` that kinds of rows can be read from; it has "
                 f"{', '.join(columns) or 'none'}{nearest(name, columns)}"
             )
-    return [part for name in by or columns for part in _of_column(name, columns[name], smallest, groups)]
+    found = [_of_column(name, columns[name], smallest, groups) for name in by or columns]
+    telling = [parts for parts in found if not any(part.every for part in parts)]
+    return found if by or not telling else telling
 
 
 def _of_column(name: str, kinds: Kinds, smallest: int, groups: Array | None) -> list[Slice]:
@@ -130,7 +143,7 @@ def _of_column(name: str, kinds: Kinds, smallest: int, groups: Array | None) -> 
     together = ", ".join(kinds_of_small[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
     return [
         *large,
-        Slice(f"{name} = {together} together", np.sort(np.concatenate([p.rows for p in small])), pooled=True),
+        Slice(f"{name} = {together} together", np.sort(np.concatenate([p.rows for p in small])), True, not large),
     ]
 
 
@@ -143,7 +156,8 @@ def examined(rows: Rows, columns: Mapping[str, Kinds], limit: Limit) -> tuple[st
     """The slice that decides: the one that is surely below the limit, else the one that is least surely above.
 
     Every slice has to pass, which needs no correction for their number; that one of them failed is said with bounds that
-    hold for all of them at once (Bonferroni). None where there is nothing to slice by.
+    hold for all of them at once (Bonferroni). None where there is nothing to slice by. Where all kinds of a column are one
+    slice it can miss the limit, and not show that each of them holds.
     """
     if "smallest" in limit.model_fields_set and limit.smallest > len(rows):
         raise ConfigError(
@@ -158,14 +172,9 @@ def examined(rows: Rows, columns: Mapping[str, Kinds], limit: Limit) -> tuple[st
     failing = min(interval.high for interval in found) < limit.threshold
     worst = min(range(len(parts)), key=lambda i: found[i].high if failing else found[i].low)
     groups = None if rows.groups is None else codes(rows.groups[parts[worst].rows])
-    whole = parts[worst].pooled and parts[worst].size == len(rows)
-    where = (
-        "all rows, for none of its kinds is a slice"
-        if whole
-        else f"the worst of {len(parts)} slices"
-        if len(parts) > 1
-        else "the only slice"
-    )
+    where = f"the worst of {len(parts)} slices" if len(parts) > 1 else "the only slice"
+    if parts[worst].every:
+        where = "all rows, for none of its kinds is a slice"
     return f"agreement in {where} ({parts[worst].name})", estimate.measured(
         estimates[worst],
         parts[worst].size,
@@ -180,7 +189,18 @@ def _estimates(rows: Rows, part: Slice, limit: Limit, many: int) -> tuple[estima
     """Bounds for one slice alone, and bounds that hold for all of `many` slices at once."""
     same, groups = rows.same[part.rows], None if rows.groups is None else codes(rows.groups[part.rows])
     at_once = 1 - (1 - limit.confidence) / many
-    return estimate.share(same, groups, limit.confidence), estimate.share(same, groups, at_once)
+    alone = estimate.share(same, groups, limit.confidence)
+    return _unproven(alone) if part.every else alone, estimate.share(same, groups, at_once)
+
+
+def _unproven(alone: estimate.Estimate) -> estimate.Estimate:
+    """All kinds together: how seldom the worst of them agrees is not known."""
+
+    def found(rows: int) -> Bounded:
+        one = alone(rows)
+        return Bounded(Interval(one.interval.value, -math.inf, math.inf), one.units, KINDS_TOO_SMALL)
+
+    return found
 
 
 def _bounded(alone: estimate.Estimate, together: estimate.Estimate, rows: int) -> Bounded:

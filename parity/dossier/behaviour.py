@@ -193,7 +193,7 @@ def slice_facts(stage: Stage, same: NDArray[np.bool_]) -> tuple[SliceFact, ...]:
     columns = {name: values[stage.columns["row"]] for name, values in stage.columns.items() if name != "row"}
     for part in _distinct(slices(cut_columns(columns, None), (), stage.smallest)):
         rows = part.rows[~stage.copies[part.rows]]
-        if not len(rows):
+        if part.every or not len(rows):
             continue
         differ, bounds = int((~same[rows]).sum()), _share(stage, same, rows)
         found.append(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from compile import percent
 from parity.plan.rehearsal import Rehearsed
 from parity.plan.station import Plan, Planned
+from parity.statistics.bounds import LEAST_GROUPS
 
 
 def lines(found: Sequence[Planned]) -> list[str]:
@@ -47,6 +48,9 @@ def _sentence(plan: Plan, suite: Planned) -> str:
         need = f"80 % needs {plan.needed:,} rows{groups}"
     by = f" by {', '.join(plan.by)}" if plan.by else ""
     start = f"{plan.metric}{by} against {plan.against}, {plan.kind.replace('_', ' ')} {plan.bound:g}:"
+    if plan.smallest is not None:
+        groups = "" if suite.groups is None else f" in {LEAST_GROUPS} groups"
+        return f"{start} no kind has the {plan.smallest:,} rows{groups} of a slice, so that nothing can pass"
     return f"{start} {alike}{limit}; passes with a chance of {_share(plan.chance)}; {need}"
 
 

@@ -26,7 +26,7 @@ from parity.plan import outlook
 from parity.plan.exact import can_pass, chance, passes
 from parity.plan.rehearsal import Rehearsals, Rehearsed
 from parity.policy import Policy, load_policy, refuse_idle_limits
-from parity.slices import Slice, cut_columns, slices
+from parity.slices import cut_columns, slices_by_column
 from parity.statistics import counted
 from parity.statistics.bounds import LEAST_GROUPS
 
@@ -48,7 +48,8 @@ SURE_KINDS: tuple[TaskKind, ...] = ("classification", "binary_score", "sequence"
 class Plan:
     """One limit on this suite. `most`: answers that may differ (gains and losses alike); None where it never passes.
 
-    `chance`: that an equal model passes. `needed`: rows that make it `POWER`, or None where no number does.
+    `chance`: that an equal model passes. `needed`: rows that make it `POWER`, or None where no number does. `smallest`: how many
+    rows a kind must have to be a slice, where none of a column has.
     """
 
     metric: str
@@ -59,16 +60,19 @@ class Plan:
     chance: float
     needed: int | None
     by: tuple[str, ...] = ()
+    smallest: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
     """What of a suite decides beside its rows: the sizes of its groups, and for each limit on slices those of each column's
-    slices; of grouped suites in `grouped` the sizes of each slice's groups."""
+    slices; of grouped suites in `grouped` the sizes of each slice's groups. `unsliced`: limits on a column without a kind that is
+    large enough."""
 
     groups: NDArray[np.float64] | None = None
     slices: Mapping[Limit, Sequence[Sequence[int]]] = field(default_factory=dict)
     grouped: Mapping[Limit, Sequence[NDArray[np.float64]]] = field(default_factory=dict)
+    unsliced: frozenset[Limit] = frozenset()
 
 
 ALONE = Shape()
@@ -133,15 +137,16 @@ def shape_of(columns: Mapping[str, NDArray[Any]], policy: Policy, kind: TaskKind
     unsure = None if kind not in SURE_KINDS else np.linspace(0, 1, rows)
     cut = cut_columns({name: values[columns["row"]] for name, values in columns.items() if name != "row"}, unsure)
 
-    def parts(limit: Limit) -> list[list[Slice]]:
-        names = [name for name in limit.by or cut if name in cut]
-        return [slices(cut, (name,), limit.smallest, groups) for name in names]
-
-    found = {limit: parts(limit) for limit in limits}
+    found = {
+        limit: slices_by_column(cut, [name for name in limit.by if name in cut], limit.smallest, groups)
+        for limit in limits
+    }
+    unsliced = frozenset(limit for limit in limits if any(part.every for column in found[limit] for part in column))
     if groups is None:
-        return Shape(None, {limit: [[part.size for part in column] for column in found[limit]] for limit in limits})
-    counted = {limit: [_sizes(groups[part.rows]) for column in found[limit] for part in column] for limit in limits}
-    return Shape(sizes, {}, counted)
+        by_rows = {limit: [[part.size for part in column] for column in found[limit]] for limit in limits}
+        return Shape(None, by_rows, unsliced=unsliced)
+    by_groups = {limit: [_sizes(groups[part.rows]) for column in found[limit] for part in column] for limit in limits}
+    return Shape(sizes, {}, by_groups, unsliced)
 
 
 def _sizes(groups: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -194,6 +199,8 @@ def planned(
 
 
 def _planned(limit: Limit, against: Against, rows: int, flips: float, shape: Shape) -> Plan:
+    if limit in shape.unsliced:
+        return Plan(limit.metric, against, limit.kind, limit.bound, None, 0.0, None, limit.by, smallest=limit.smallest)
     if limit.metric == "worst_slice" and shape.groups is not None:
         return _of_grouped_slices(limit, against, rows, flips, shape.grouped[limit])
     if limit.metric == "worst_slice":

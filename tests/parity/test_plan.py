@@ -14,8 +14,8 @@ from parity.plan import outlook
 from parity.plan.account import lines
 from parity.plan.exact import chance, passes
 from parity.plan.rehearsal import Rehearsals
-from parity.plan.station import Shape, planned
-from parity.policy import Route
+from parity.plan.station import Shape, planned, shape_of
+from parity.policy import Goal, Policy, Route
 from parity.statistics import counted
 from parity.verdict import Measured, Status, decide
 from tests.conftest import json_of, run_in
@@ -110,6 +110,24 @@ def test_a_slice_too_small_to_pass_makes_the_limit_hopeless() -> None:
     assert outlook.most_of_slice(WORST, 59) == 0
     found = planned("t", [(WORST, "source")], 600, 0.001, Shape(None, {WORST: [[542, 58]]}))
     assert (found.plans[0].most, found.plans[0].chance, found.all_limits) == (None, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_kinds_that_are_all_too_small_are_said_not_to_pass(grouped: bool) -> None:
+    """Two hundred stores of five rows: the judge cuts no slice. In `by` of a column that it can cut there is a chance."""
+    rows = np.arange(1000)
+    columns = {"row": rows, "store": rows // 5, "camera": rows % 2} | ({"group": rows // 4} if grouped else {})
+
+    def told(by: str) -> tuple[float, str]:
+        limit = Limit(metric="worst_slice", at_least=0.9, by=[by], why=WHY)
+        shape = shape_of(columns, Policy(limits=[limit], goal=Goal(kind="size", why=WHY)), "classification")
+        found = planned("t", [(limit, "source")], 1000, 0.001, shape)
+        return found.plans[0].chance, "\n".join(lines([found]))
+
+    assert told("store")[0] == 0
+    assert "no kind has the 50 rows" in told("store")[1]
+    assert told("camera")[0] > 0.9
+    assert "no kind" not in told("camera")[1]
 
 
 def test_groups_decide_and_not_their_rows() -> None:

@@ -87,6 +87,39 @@ def test_a_slice_too_small_to_tell_is_inconclusive(sliced: Case) -> None:
     assert "about 29 rows of that slice at these rates would show that it holds" in found.sentence
 
 
+def rare(case: Case) -> None:
+    """Two hundred stores of five rows each."""
+    case.columns["store"] = np.arange(ROWS) // 5
+
+
+def test_kinds_that_are_all_too_small_are_not_shown_to_hold(sliced: Case) -> None:
+    """One store of two hundred always answers otherwise: over all rows that is 99.5 % alike."""
+    rare(sliced)
+    flip(sliced, np.arange(5))
+    sliced.limits = [{**WORST, "by": ["store"]}, SPEED]
+    found = [f for f in sliced.examine() if f.of == "worst_slice" and f.against == "source"]
+    assert [f.status for f in found] == [Status.INCONCLUSIVE]
+    assert "all rows, for none of its kinds is a slice" in found[0].metric
+    assert "bring more rows of each, or name others in `by`" in found[0].sentence
+    assert found[0].measured.needed is None
+
+
+def test_kinds_that_are_all_too_small_fail_where_all_rows_miss_the_limit(sliced: Case) -> None:
+    rare(sliced)
+    flip(sliced, np.arange(0, ROWS, 4))
+    sliced.limits = [{**WORST, "by": ["store"]}, SPEED]
+    assert [f.status for f in sliced.examine() if f.of == "worst_slice"] == [Status.FAIL, Status.FAIL]
+
+
+def test_a_column_without_a_slice_is_left_out_where_others_have_some(sliced: Case) -> None:
+    rare(sliced)
+    del sliced.columns["camera"]
+    sliced.limits = [{**WORST, "by": []}, SPEED]
+    found = worst(sliced)
+    assert found.status is Status.PASS
+    assert not any("store" in str(part["name"]) for part in found.measured.parts)
+
+
 def test_a_truth_at_the_limit_in_every_slice_seldom_fails() -> None:
     """Twenty slices, each agreeing exactly as often as the limit asks: fewer than one judging in twenty may FAIL."""
     from parity.statistics import counted
