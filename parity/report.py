@@ -9,6 +9,7 @@ from compile import percent
 from compile.artifact import artifact_bytes
 from compile.digest import of_document
 from parity.check import Outcome
+from parity.dossier import figures
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -44,14 +45,14 @@ def _figures(outcome: Outcome) -> tuple[str, ...]:
         _size(outcome),
         f"{percent.share(agrees['value'])} (≥ {percent.at_least(agrees['low'])})",
         UNKNOWN if right is None else f"{percent.share(right['candidate'])} ({percent.share(right['source'])})",
-        f"{summary['latency_p50_s'] * 1000:.3f} ms",
-        UNKNOWN if summary["latency_ratio"] is None else f"{summary['latency_ratio']:.2f}",
+        figures.seconds(summary["latency_p50_s"]),
+        figures.number(summary["latency_ratio"]),
         digest,
     )
 
 
 def _size(outcome: Outcome) -> str:
-    return UNKNOWN if outcome.built is None else f"{artifact_bytes(outcome.built.folder) / 1000:,.0f} kB"
+    return UNKNOWN if outcome.built is None else figures.sized(artifact_bytes(outcome.built.folder))
 
 
 def complaints(outcome: Outcome) -> list[str]:

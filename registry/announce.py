@@ -16,8 +16,9 @@ from compile.errors import PASSED
 from compile.line import Line
 from parity import report
 from parity.check import Outcome
-from parity.dossier import RELEASE_PAGE
+from parity.dossier import FACTS, RELEASE_PAGE
 from parity.dossier.advice import when_refused
+from parity.dossier.document import parse
 from registry.location import Location
 from registry.publish import Published
 
@@ -71,7 +72,7 @@ def say(ending: Ending, as_json: bool) -> int:
         for complaint in report.complaints(outcome):
             console.print(f"\n[bold]{outcome.name}[/] {outcome.status}: ", end="")
             console.print(complaint, markup=False)
-    for edit in report.edits(ending.outcomes):
+    for edit in _edits(ending):
         console.print(f"\npolicy edited after a verdict existed: {edit}", markup=False)
     for text in (*_closing(ending), *_where(ending)):
         console.print(text, markup=False)
@@ -102,6 +103,12 @@ def _closing(ending: Ending) -> list[str]:
         f"  {me} pull {name}@{version} --target {edge} --to pulled/{name}{there}",
         f"  {me} verify pulled/{name} --run",
     ]
+
+
+def _edits(ending: Ending) -> list[str]:
+    """Limits that were edited after a verdict, unless a release has gone out under these, as the dossier knows."""
+    facts = None if ending.dossier is None else parse((ending.dossier / FACTS).read_text())
+    return report.edits(ending.outcomes) if facts is None or facts.change.policy_since_judged else []
 
 
 def _where(ending: Ending) -> list[str]:

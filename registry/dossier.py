@@ -34,7 +34,8 @@ def dossier(line: Line, outcomes: Sequence[Outcome], location: Location) -> Path
     """The folder of this run's dossier, made where anything in it changed."""
     release = fit_release(line, outcomes)
     digest = None if release is None else release.digest
-    return station.dossier(line, outcomes, last_release(line.model, location, digest), digest).folder
+    before, published = last_release(line.model, location, digest)
+    return station.dossier(line, outcomes, before, digest, published=published).folder
 
 
 def fit_release(line: Line, outcomes: Sequence[Outcome]) -> Release | None:
@@ -48,16 +49,18 @@ def _fit_release(line: Line, outcomes: Sequence[Outcome]) -> Release | None:
     return assemble(line, outcomes) if fit else None
 
 
-def last_release(model: str, location: Location, digest: str | None) -> Before:
-    """The newest release before the one with this digest, as far as the registry tells."""
+def last_release(model: str, location: Location, digest: str | None) -> tuple[Before, bool]:
+    """The newest release before the one with this digest, as far as the registry tells, and whether that one is there."""
     try:
         registry = open_registry(location)
         versions = [version for version in registry.versions(model) if version.digest is not None]
     except LockstepError:
-        return Before(unread=f"the registry at {location.url or 'its folder'} does not answer, so nothing is compared.")
+        return Before(
+            unread=f"the registry at {location.url or 'its folder'} does not answer, so nothing is compared."
+        ), False
     mine = next((version.number for version in versions if version.digest == digest), None)
     earlier = [version for version in versions if mine is None or version.number < mine]
-    return _read(registry, earlier[-1]) if earlier else Before()
+    return (_read(registry, earlier[-1]) if earlier else Before()), mine is not None
 
 
 def _read(registry: Registry, version: Version) -> Before:

@@ -51,7 +51,7 @@ def changed(before: Before, now: Now) -> Change:
     old = before.facts
     if old is None:
         unread = before.unread
-        first = f"{before.version} is there, but {unread}" if unread else "First release: nothing was published before."
+        first = f"{before.version} is there, but {unread}" if unread else "No other release was published before."
         return Change(
             since=before.version, digest=None, unread=unread, source=None, suite=None, policy=(), targets=(),
             policy_since_judged=judged, judged_as_since_judged=asked,

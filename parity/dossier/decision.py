@@ -15,6 +15,11 @@ from parity.dossier.document import Answer, FindingFact, Target
 from parity.dossier.judged import brief_reason, deciding, reason
 from parity.exit_code import ORDER, of_status
 
+ROLL_OUT = (
+    "`lockstep artifacts {model}` publishes a version of it, `lockstep promote {model} VERSION staging` names it for fleets, and "
+    "a device takes it by `lockstep pull` and tries it by `lockstep verify --run`."
+)
+
 
 def exit_code(targets: Sequence[Target]) -> int:
     """The code of the run: the first of 2, 3, 1, 4, 0 that a required target gives."""
@@ -26,12 +31,12 @@ def code_of(target: Target) -> int:
     return of_status(target.status, target.deferral_allowed)
 
 
-def ship(targets: Sequence[Target]) -> Answer:
+def ship(targets: Sequence[Target], model: str) -> Answer:
     """May this be shipped?"""
     code = exit_code(targets)
     stopping = [target for target in targets if target.required and code_of(target) == code]
     if code == PASSED:
-        return _fit(targets)
+        return _fit(targets, model)
     first, more = stopping[0], len(stopping) - 1
     also = f" ({more} more: {', '.join(t.name for t in stopping[1:])})" if more else ""
     if code == UNDECIDED:
@@ -40,7 +45,7 @@ def ship(targets: Sequence[Target]) -> Answer:
     return Answer(word="no", sentence=f"{first.name} {verb}{also}: {reason(first)}", next=first.next)
 
 
-def _fit(targets: Sequence[Target]) -> Answer:
+def _fit(targets: Sequence[Target], model: str) -> Answer:
     going = [target for target in targets if code_of(target) == PASSED]
     if not going:
         return Answer(word="no", sentence="No target is fit, so there is nothing to ship.")
@@ -59,7 +64,7 @@ def _fit(targets: Sequence[Target]) -> Answer:
     out = [target.name for target in targets if target not in going]
     if out:
         parts.append(f"{', '.join(out)} {'is' if len(out) == 1 else 'are'} left out, as the config allows")
-    return Answer(word="yes", sentence=". ".join(parts) + ".")
+    return Answer(word="yes", sentence=". ".join(parts) + ".", next=ROLL_OUT.format(model=model))
 
 
 def closest(targets: Sequence[Target]) -> tuple[Target, FindingFact] | None:

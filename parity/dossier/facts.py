@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from compile import percent
 from compile.artifact import artifact_bytes
 from compile.config import ModelFile, TargetFile, load_model, load_target
 from compile.dataset import columns_of
@@ -129,10 +130,10 @@ def assemble(
         recipe=recipe,
         judged_before=judged_before,
         exit_code=decision.exit_code(targets),
-        ship=decision.ship(targets),
+        ship=decision.ship(targets, scene.model),
         targets=targets,
         change=change.changed(before, now),
-        caveats=_caveats(scene, rows),
+        caveats=_caveats(scene, rows, targets),
     )
 
 
@@ -253,9 +254,15 @@ def _pair(scene: Scene, name: str, against: Any, other: str, folder: Path, verdi
     return behaviour.compare(scene.stage, against, other, Said(told, None), Said(said, None), given, sure)
 
 
-def _caveats(scene: Scene, rows: Rows | None) -> tuple[str, ...]:
+def _caveats(scene: Scene, rows: Rows | None, targets: Sequence[Target]) -> tuple[str, ...]:
     """What a reader would otherwise take for more than it is."""
     found = []
+    right = next((target.right[0] for target in targets if target.right is not None), None)
+    if scene.policy.source is None and right is not None:
+        found.append(
+            f"The source itself is right on {percent.share(right)} of the rows, and the policy does not say how many it expects "
+            "(`source: {at_least: …, why: …}`): labels that are wrong for both sides alike would not be noticed."
+        )
     if scene.suite is not None and bool(copies := int(scene.suite.columns.get("copy", np.zeros(1)).sum())):
         found.append(f"{copies:,} rows of the suite repeat others, input for input; each is counted once.")
     if rows is not None and not rows.raw:

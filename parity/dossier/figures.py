@@ -76,6 +76,19 @@ def value(found: FindingFact) -> str:
     return f"{beside.value(found)}{UNITS[found.unit]}{room}"
 
 
+def beside_float(target: Target) -> str:
+    """Latency over that of the float twin with its bounds, as the limit on it is read where there is one."""
+    limited = next((one for one in target.findings if one.of == "latency_ratio"), None)
+    if limited is not None:
+        return f"{beside.value(limited)} × ({beside.interval(limited)})"
+    speed = target.speed
+    return (
+        UNKNOWN
+        if speed is None
+        else f"{number(speed.ratio)} × ({number(speed.ratio_low)} to {number(speed.ratio_high)})"
+    )
+
+
 def part(some: int | None, of: int | None) -> str:
     """So many of so many."""
     return UNKNOWN if some is None else f"{count(some)} of {count(of)}"

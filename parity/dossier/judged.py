@@ -12,6 +12,8 @@ from parity.dossier import figures
 from parity.dossier.document import FindingFact, Target
 
 WORDS = {"FAIL": "missed", "INCONCLUSIVE": "open"}
+WORST_FIRST = ("FAIL", "INCONCLUSIVE", "PASS")
+Limited = tuple[str | None, str, tuple[str, ...], str | None, float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +70,32 @@ def brief_reason(target: Target) -> str:
     return f"{_counted(target)}. Furthest out: {first.sentence}."
 
 
+def limits(target: Target) -> dict[Limited, str]:
+    """The policy's limits that bind it, each once with the worst status of its sides; the laws are none of them."""
+    found: dict[Limited, str] = {}
+    for one in target.findings:
+        if one.unit != "breaches":
+            name = "" if one.of == "worst_slice" else one.metric
+            key = (one.of, name, one.by, one.kind, one.bound)
+            found[key] = min(found.get(key, one.status), one.status, key=WORST_FIRST.index)
+    return found
+
+
+def all_hold(target: Target) -> str:
+    """Of a target that passes."""
+    return f"All {len(limits(target))} limits hold, beside every side that they bind."
+
+
 def _counted(target: Target) -> str:
-    """`2 of 14 limits are missed, 1 is open`."""
+    """`2 of 9 limits are missed, 1 is open, a law is broken`."""
+    statuses = list(limits(target).values())
     parts: list[str] = []
     for status, word in WORDS.items():
-        count = sum(one.status == status for one in target.findings)
-        of = "" if parts else f" of {len(target.findings)} limits"
+        count = statuses.count(status)
+        of = "" if parts else f" of {len(statuses)} limits"
         parts += [f"{count}{of} {'is' if count == 1 else 'are'} {word}"] if count else []
-    return ", ".join(parts)
+    broken = sum(one.unit == "breaches" and one.status == "FAIL" for one in target.findings)
+    return ", ".join([*parts, *([f"{broken} {'law is' if broken == 1 else 'laws are'} broken"] if broken else [])])
 
 
 def _also(first: Judged | None, others: Sequence[Judged]) -> Iterator[str]:

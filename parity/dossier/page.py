@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from compile import percent
 from parity.dossier import figures, plots
 from parity.dossier.document import Dossier, Target
-from parity.dossier.judged import judged, reason
+from parity.dossier.judged import all_hold, judged, limits, reason
 from parity.dossier.pair import Pair, Shown
 
 if TYPE_CHECKING:
@@ -67,6 +67,8 @@ def _environment() -> Environment:
         "whole": percent.whole,
         "reason": reason,
         "judged": judged,
+        "limits": limits,
+        "all_hold": all_hold,
         "used_bar": lambda found: _safe(plots.used(found)),
         "slice_bar": lambda part, least, limit: _safe(plots.slice_bar(part, least, limit)),
         "histogram": lambda *facts: _safe(plots.histogram(*facts)),

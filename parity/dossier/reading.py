@@ -74,7 +74,8 @@ def _limit_behind(found: Json, metric: str, policy: Policy, precision: str) -> L
 
 
 def used(unit: str, sense: str, limit: float, low: float, high: float) -> float | None:
-    """The share of a limit's allowance that the worse bound takes up: at most 1 is a pass. None where nothing is allowed."""
+    """The share of a limit's allowance that the worse bound takes up: at most 1 is a pass. None where nothing is allowed. Of
+    decibels it is the share of the noise that is allowed beside the signal."""
     if math.isnan(low) or math.isnan(high) or unit == "breaches" or (low == -math.inf and high == math.inf):
         return None
     if sense == "at_most":
@@ -83,6 +84,8 @@ def used(unit: str, sense: str, limit: float, low: float, high: float) -> float 
         return None if limit == 0 else max(low / limit, 0.0)
     if unit in ("share", "plain", "relative"):
         return max((1 - low) / (1 - limit), 0.0)
+    if unit == "dB":
+        return float(10 ** ((limit - low) / 10))
     return limit / low if low > 0 else math.inf
 
 

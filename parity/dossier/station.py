@@ -38,8 +38,11 @@ class Before:
     unread: str | None = None
 
 
-def dossier(line: Line, outcomes: Sequence[Outcome], before: Before, release: str | None) -> Made:
-    """The dossier of these outcomes; `release` is the digest of the release they make, if they make one."""
+def dossier(
+    line: Line, outcomes: Sequence[Outcome], before: Before, release: str | None, *, published: bool = False
+) -> Made:
+    """The dossier of these outcomes; `release` is the digest of the release they make, if they make one, and `published`
+    whether it has gone out already."""
     folder = line.out / "dossier"
     policy = load_policy(line.project, line.config.policy)
     told = [_told(line, outcome) for outcome in outcomes]
@@ -48,7 +51,7 @@ def dossier(line: Line, outcomes: Sequence[Outcome], before: Before, release: st
     suite_digest = None if suite is None else suite.digest
     asked = judged_as(line.config, {use.name: load_target(line.project, use.name) for use in line.config.uses})
     source = digest.of_document(build.source_inputs(line))
-    judged_before = _judged_before(folder, policy.digest, asked, before.text)
+    judged_before = _judged_before(folder, policy.digest, asked, before.text, published)
     arguments = {
         "model": line.model,
         "outcomes": told,
@@ -121,9 +124,9 @@ def _templates() -> str:
     return digest.of_tree(digest.of_files(folder))
 
 
-def _judged_before(folder: Path, policy: str, asked: dict[str, str], released: str | None) -> Any:
+def _judged_before(folder: Path, policy: str, asked: dict[str, str], released: str | None, published: bool) -> Any:
     """What decided the verdicts before these, where it was another policy or other terms besides and no release went out
-    under these.
+    under these: neither the last one, nor this very one before somebody tried other terms.
 
     The dossier that lies there says it: either it was made under others, or it carries what it was told.
     """
@@ -135,7 +138,7 @@ def _judged_before(folder: Path, policy: str, asked: dict[str, str], released: s
         last = json.loads((folder / (FACTS if (folder / FACTS).is_file() else SUPERSEDED)).read_text())
         if last["schema"] != SCHEMA:
             return None
-        seen = last["judged_before"] if same(last["policy"]) else last["policy"]
+        seen = last["judged_before"] if same(last["policy"]) else None if published else last["policy"]
         settled = released is not None and same(json.loads(released)["policy"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

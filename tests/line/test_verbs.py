@@ -166,6 +166,16 @@ def test_init_writes_a_config_that_loads_whatever_the_axes_are_called(project: P
     assert set(model.axes) == {"x_2", "p2o_DynamicDimension_1", "fetch_0_2", "fetch_0_3"}
 
 
+def test_a_limit_that_was_put_back_to_the_released_one_is_no_edit(project: Path) -> None:
+    policy = project / "configs" / "policies" / "default.yaml"
+    released = policy.read_text()
+    policy.write_text(released.replace("at_least: 0.98", "at_least: 0.9"))
+    assert "policy edited after a verdict existed" in run_in(project, "check", "tiny").stdout
+    policy.write_text(released)
+    for _ in range(2):
+        assert "policy edited" not in run_in(project, "check", "tiny").stdout
+
+
 def test_a_limit_edited_after_a_verdict_is_told_old_to_new(project: Path) -> None:
     policy = project / "configs" / "policies" / "default.yaml"
     assert "edited" not in run_in(project, "check", "tiny").stdout

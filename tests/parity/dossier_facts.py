@@ -98,7 +98,7 @@ def dossier(*targets: Target, before: Before | None = None, **more: Any) -> Doss
     facts: dict[str, Any] = {
         "model": "m", "description": "", "kind": "classification", "noun": "images", "rows": 1000,
         "source_digest": "s" * 64, "release_digest": "r" * 64,
-        "exit_code": exit_code(targets), "ship": ship(targets), "targets": targets,
+        "exit_code": exit_code(targets), "ship": ship(targets, "m"), "targets": targets,
         "change": changed(before or Before(), now), "caveats": (),
     }  # fmt: skip
     return Dossier(**(facts | suite | more))

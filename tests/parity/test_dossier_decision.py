@@ -13,7 +13,7 @@ from parity.dossier.advice import next_step, when_refused
 from parity.dossier.change import Before, limits_changed
 from parity.dossier.document import Dossier, LimitFact, PolicyFact
 from parity.dossier.evidence import Cause
-from parity.dossier.judged import missed, reason
+from parity.dossier.judged import all_hold, limits, missed, reason
 from parity.dossier.reading import used
 from parity.dossier.terms import judged_as
 from tests.parity.dossier_facts import LIMIT, POLICY, dossier, finding, pair, target
@@ -45,11 +45,35 @@ def test_no_limit_that_is_missed_or_open_goes_unnamed_in_the_answer() -> None:
     others = (finding("FAIL", "correct", used=1.5), finding("INCONCLUSIVE", "route flips", used=1.1, needed=5000))
     one = target(status="FAIL", findings=(finding(), *both, *others))
     said = dossier(one).ship.sentence
-    assert "edge fails: 3 of 5 limits are missed, 1 is open." in said
+    assert "edge fails: 2 of 3 limits are missed, 1 is open." in said
     assert "Furthest out: agreement against the source and cloud is 99.00 % (98.50 to 99.50 %); at least 98 %" in said
     assert said.endswith("Also missed: share of correct answers. Also open: route flips.")
     assert one.stand_in is not None
-    assert one.stand_in.sentence.startswith("3 of 5 limits are missed, 1 is open. Furthest out: agreement")
+    assert one.stand_in.sentence.startswith("2 of 3 limits are missed, 1 is open. Furthest out: agreement")
+
+
+def test_limits_are_counted_once_for_all_sides_and_laws_apart() -> None:
+    """One limit on slices, whose worst is another on either side; one of agreement that holds on one side alone; two laws."""
+    slices = [
+        finding("FAIL", f"agreement in the worst of 9 slices ({kind})", of="worst_slice", against=side)
+        for kind, side in (("a", "source"), ("b", "baseline"))
+    ]
+    agreement = [finding(), finding("INCONCLUSIVE", against="baseline")]
+    laws = [
+        finding("PASS", "schema", unit="breaches", of=None, used=None),
+        finding("FAIL", "finite", unit="breaches", of=None, used=None, sentence="finite: `y` holds NaN"),
+    ]
+    one = target(status="FAIL", findings=(*laws, *slices, *agreement))
+    assert list(limits(one).values()) == ["FAIL", "INCONCLUSIVE"]
+    assert reason(one).startswith("1 of 2 limits is missed, 1 is open, 1 law is broken. Furthest out: finite")
+    assert all_hold(target(findings=(laws[0], finding(), finding(against="baseline")))).startswith("All 1 limits")
+
+
+def test_what_may_be_shipped_says_how_it_gets_to_devices_and_what_may_not_does_not() -> None:
+    ready, refused = dossier(target()).ship, dossier(target(status="FAIL", findings=(finding("FAIL"),))).ship
+    assert ready.next is not None
+    assert "`lockstep promote m VERSION staging`" in ready.next
+    assert "promote" not in str(refused.next)
 
 
 def test_a_metric_that_is_missed_with_other_figures_on_the_other_side_is_named_with_its_side() -> None:
@@ -215,7 +239,8 @@ def test_may_the_edge_stand_in(status: str, more: dict[str, Any], word: str, say
         ("relative", "at_least", 0.99, 0.995, 1.0, 0.5),
         ("label", "at_least", -0.5, -0.1, 0.1, 0.2),
         ("plain", "at_least", 0.98, 0.99, 1.0, 0.5),
-        ("dB", "at_least", 15, 30, 30, 0.5),
+        ("dB", "at_least", 15, 30, 30, 10**-1.5),
+        ("dB", "at_least", 15, 5, 5, 10.0),
         ("floors", "at_most", 10, 12, 12, 1.2),
         ("breaches", "at_most", 0, 0, 0, None),
         ("share", "at_least", 0.98, float("nan"), float("nan"), None),
@@ -287,7 +312,7 @@ def test_what_changed_since_the_last_release_is_said() -> None:
 
 
 def test_a_first_release_and_one_whose_facts_cannot_be_read_say_so() -> None:
-    assert dossier(target()).change.sentences == ("First release: nothing was published before.",)
+    assert dossier(target()).change.sentences == ("No other release was published before.",)
     unread = dossier(target(), before=Before("version 2", None, "no dossier lies beside it.")).change
     assert unread.sentences == ("version 2 is there, but no dossier lies beside it.",)
 

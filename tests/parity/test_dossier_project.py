@@ -63,6 +63,18 @@ def test_the_figures_are_those_of_the_files(mixed: Path) -> None:
     assert all(f.why for f in target.findings if f.unit != "breaches")
 
 
+def test_that_nobody_asked_the_source_is_said_unless_the_policy_asks(mixed: Path, tmp_path: Path) -> None:
+    labels, root = np.load(mixed / "tiny" / "suite.npz")["labels"], tmp_path / "asked"
+    right = (answers(mixed, "source") == labels).mean()
+    said = [one for one in facts_of(mixed).caveats if "the policy does not say how many it expects" in one]
+    assert len(said) == 1
+    assert f"right on {100 * right:.2f} % of the rows" in said[0]
+    shutil.copytree(mixed, root)
+    rewritten(root, "limits:\n", "source: {at_least: 0.5, why: random labels are right less often}\nlimits:\n")
+    assert run_in(root, "check", "tiny").returncode == 0
+    assert not [one for one in facts_of(root).caveats if "expects" in one]
+
+
 def test_every_limit_of_every_verdict_is_a_case_of_the_report(mixed: Path) -> None:
     root = ElementTree.parse(mixed / "out" / "tiny" / "dossier" / "junit.xml").getroot()
     for suite in root.findall("testsuite"):

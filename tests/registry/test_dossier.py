@@ -141,7 +141,8 @@ def test_a_release_whose_dossier_is_gone_or_of_another_schema_is_said_to_be_unre
 
 
 def test_a_registry_that_does_not_answer_stops_no_check(project: Path) -> None:
-    found = dossiers.last_release("tiny", Location(url="http://127.0.0.1:9"), None)
+    found, published = dossiers.last_release("tiny", Location(url="http://127.0.0.1:9"), None)
+    assert not published
     assert found.text is None
     assert "does not answer" in str(found.unread)
     done = run_in(project, "check", "tiny", "--registry", "http://127.0.0.1:9")
