@@ -54,7 +54,7 @@ def seconds(value: float | None) -> str:
         return UNKNOWN
     if value >= 1:
         return f"{value:.3g} s"
-    return f"{value * 1e3:.3g} ms" if value >= 1e-4 else f"{value * 1e6:.3g} µs"
+    return f"{value * 1e3:.3g} ms" if value >= 1e-3 else f"{value * 1e6:.3g} µs"
 
 
 def count(value: int | None) -> str:
@@ -174,7 +174,7 @@ def policy_limit(one: LimitFact) -> str:
 def taken(used: float) -> str:
     """The share of an allowance that is taken up, which may well be more than all of it."""
     if used < 10:
-        return percent.whole(used)
+        return "under 1 %" if 0 < used < 0.005 else percent.whole(used)
     return f"{used:.0f} times" if used < 100 else "over 100 times" if math.isfinite(used) else "far beyond"
 
 

@@ -84,7 +84,7 @@ def other_models_outputs(outputs: Outputs, name: str, task: TaskConfig, size: fl
     return {**outputs, name: ((1 - size) * scores + size * noise).astype(outputs[name].dtype)}
 
 
-def noisy_outputs(outputs: Outputs, name: str, task: TaskConfig, size: float, random: Random) -> Outputs | None:
+def noisy_outputs(outputs: Outputs, name: str, task: TaskConfig, size: float, random: Random) -> Outputs:
     """Noise of a share of the outputs' deviation: a broken accumulator, a lossy link."""
     scores = outputs[name].astype(np.float64)
     return {

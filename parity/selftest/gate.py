@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from compile.config import ModelFile, TargetFile
 from compile.errors import ConfigError
+from compile.signature import BATCH
 from parity.judge import examine
 from parity.policy import Policy
 from parity.selftest.witness import Outputs, Witness, write_outputs
@@ -35,6 +36,9 @@ class Caught:
     what: str
 
 
+Asked = Literal["again", "alone"]
+MOST_ALONE = 16
+"""As many as an observation asks (`compile/worker.py`)."""
 LAWS = ("schema", "finite", "not constant", "steady", "limits")
 PIECES = 2
 FIXED: Mapping[str, float] = {"1e-5": 1e-5, "1e-1": 1e-1}
@@ -51,13 +55,23 @@ class Gate:
     folders: Mapping[str, Path]
     scratch: Path
 
-    def caught_by(self, witness: Witness, rows: NDArray[np.int64], candidate: Outputs, pieces: int) -> Caught | None:
-        """Judge these rows of a candidate's outputs. `pieces`: in how many batches the candidate answered."""
+    def caught_by(
+        self,
+        witness: Witness,
+        rows: NDArray[np.int64],
+        candidate: Outputs,
+        pieces: int,
+        again: Mapping[Asked, Outputs] | None = None,
+    ) -> Caught | None:
+        """Judge these rows of a candidate's outputs. `pieces`: in how many batches the candidate answered; `again`: what it
+        answered to the same rows when it was asked a second time, and alone."""
         shutil.rmtree(self.scratch, ignore_errors=True)
         places = dict(self.folders)
         for name in ("suite", "source", "observation"):
             places[name] = self.scratch / name
         self._write(places, witness, rows, candidate, pieces)
+        if again is not None:
+            self._write_again(places["observation"] / "outputs" / "again", len(rows), again)
         try:
             findings, _ = examine(self.config, self.target, self.policy, places)
         except ConfigError as refused:
@@ -85,6 +99,17 @@ class Gate:
             write_outputs(places["baseline"] / "outputs", _taken(witness.baseline, rows), signature, PIECES)
         write_outputs(places["observation"] / "outputs", candidate, signature, pieces)
         (places["observation"] / "observation.json").write_text(json.dumps({}))
+
+    def _write_again(self, folder: Path, rows: int, again: Mapping[Asked, Outputs]) -> None:
+        """Second answers as an observation holds them: of the first batch, and of its first rows in batches of the least size."""
+        signature = self.config.signature
+        first = np.array_split(np.arange(rows), PIECES)[0]
+        write_outputs(folder / "whole", _taken(again["again"], first), signature)
+        (folder / "whole" / "00000.npz").rename(folder / "whole.npz")
+        (folder / "whole").rmdir()
+        least = signature.axes[BATCH].least
+        times = min(MOST_ALONE, len(first) // least)
+        write_outputs(folder, _taken(again["alone"], first[: times * least]), signature, times)
 
 
 def _taken(outputs: Outputs, rows: NDArray[np.int64]) -> Outputs:

@@ -8,89 +8,32 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from compile.config import ModelFile, load_model, load_target
+from compile.config import load_model, load_target
 from compile.dataset import columns_of, refuse_leakage
 from compile.errors import ConfigError
 from compile.project import Project
-from parity.limit import Against, Limit
-from parity.policy import Expected, Policy, Route, load_policy
-from parity.selftest import answer_defects
-from parity.selftest.gate import PIECES, Caught, Gate, caught_by_tolerances
-from parity.selftest.oracle import Pair, Truth, truth
+from parity.policy import Policy, load_policy
+from parity.selftest import answer_defects, asked
+from parity.selftest.bench import ALWAYS, Bench, trial_of
+from parity.selftest.gate import PIECES, Caught, Gate
+from parity.selftest.oracle import Truth
 from parity.selftest.plant import SIZES, Planted
 from parity.selftest.tally import Trial, summary
 from parity.selftest.witness import (
-    Draw,
     Outputs,
     Witness,
-    draw,
     joined_columns,
     kinds_of,
     read_outputs,
     suite_units,
     units_of,
 )
-
-ALWAYS = "by definition"
-
-
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """What all trials share."""
-
-    config: ModelFile
-    limits: Sequence[Limit]
-    witness: Witness
-    most_units: int
-    floors: Mapping[str, float]
-    gate: Gate
-    route: Route | None = None
-    expected: Expected | None = None
-
-    @property
-    def answer(self) -> str:
-        return self.config.task.output or self.config.signature.answers[0].name
-
-    def draw(self, seed: int) -> Draw:
-        return draw(self.witness, self.most_units, seed)
-
-    def tried(self, one: Planted, outputs: Outputs, number: int, pieces: int = PIECES) -> Trial:
-        """Oracle and gate on one candidate's outputs, each on its own rows."""
-        drawn = self.draw(number)
-        told = self.truth(outputs, drawn)
-        suite = {name: array[drawn.suite] for name, array in outputs.items()}
-        caught = self.gate.caught_by(self.witness, drawn.suite, suite, pieces)
-        reference = {name: array[drawn.suite] for name, array in self.witness.source.items()}
-        return _trial(one, told, caught, caught_by_tolerances(reference, suite))
-
-    def truth(self, outputs: Outputs, drawn: Draw) -> Truth:
-        """The oracle's word on a candidate's outputs, from the pool that belongs to a drawn suite."""
-        sides: dict[Against, Outputs] = {"source": self.witness.source}
-        if self.witness.baseline is not None:
-            sides["baseline"] = self.witness.baseline
-        pool = drawn.pool
-        columns = {name: values[pool] for name, values in self.witness.columns.items()}
-        units = suite_units(self.witness, self.most_units)
-        pairs: Mapping[Against, Pair] = {
-            against: Pair(
-                self.config,
-                {name: array[pool] for name, array in side.items()},
-                {name: array[pool] for name, array in outputs.items()},
-                columns,
-                np.unique(self.witness.unit[pool], return_inverse=True)[1],
-                units,
-                self.route,
-                self.floors,
-            )
-            for against, side in sides.items()
-        }
-        return truth(pairs, self.limits, self.expected)
 
 
 def judge(
@@ -107,9 +50,10 @@ def judge(
     source, healthy, baseline outputs over all rows, and of build, timing, float, source for the gate; `parts`: suite and pool."""
     bench = _bench(project, made, model, target, places, parts)
     healthy = read_outputs(Path(places["healthy"]), bench.config.signature)
-    refused = [*_compiled(bench, json.loads(Path(planted).read_text()))]
+    refused = [*_compiled(bench, healthy, json.loads(Path(planted).read_text()))]
     trials = [*refused, *_answers(bench, healthy, seeds), *_truncated(bench, healthy, seeds)]
     trials += _leaks(project, made, bench, parts[0], seeds) if bench.config.calibration else []
+    trials += asked.otherwise(bench, healthy, seeds)
     trials += [*_labels(bench, healthy, seeds), *_not_numbers(bench, healthy, seeds)]
     document = {
         "model": model,
@@ -153,13 +97,13 @@ def _bench(
     return Bench(config, limits, witness, most, floors, gate, policy.route, policy.source)
 
 
-def _compiled(bench: Bench, planted: Sequence[dict[str, Any]]) -> Iterator[Trial]:
+def _compiled(bench: Bench, healthy: Outputs, planted: Sequence[dict[str, Any]]) -> Iterator[Trial]:
     """Defects of graphs and inputs, and benign variants, as their artifacts answered."""
     for number, entry in enumerate(planted):
         folder, draws = entry.pop("outputs"), entry.pop("draws")
         one = Planted(**entry)
         if folder is None:
-            yield _trial(
+            yield trial_of(
                 one,
                 Truth("must catch", "the compiler refused it", float("-inf"), 0.0),
                 Caught("structure", "build"),
@@ -169,6 +113,8 @@ def _compiled(bench: Bench, planted: Sequence[dict[str, Any]]) -> Iterator[Trial
         outputs = read_outputs(Path(folder), bench.config.signature)
         for again in range(draws):
             yield bench.tried(replace(one, seed=one.seed + 1000 * again), outputs, 10_000 * again + number)
+        if one.kind.startswith("batches of"):
+            yield from asked.in_other_batches(bench, healthy, outputs, draws)
 
 
 def _answers(bench: Bench, healthy: Outputs, seeds: int) -> Iterator[Trial]:
@@ -191,7 +137,7 @@ def _truncated(bench: Bench, healthy: Outputs, seeds: int) -> Iterator[Trial]:
             part = drawn.suite[: len(drawn.suite) // 2] if pieces < PIECES else np.append(drawn.suite, drawn.suite[:50])
             outputs = {name: array[part] for name, array in healthy.items()}
             caught = bench.gate.caught_by(bench.witness, drawn.suite, outputs, pieces)
-            yield _trial(one, Truth("must catch", ALWAYS, float("-inf"), 0.0), caught, {})
+            yield trial_of(one, Truth("must catch", ALWAYS, float("-inf"), 0.0), caught, {})
 
 
 def _not_numbers(bench: Bench, healthy: Outputs, seeds: int) -> Iterator[Trial]:
@@ -205,7 +151,7 @@ def _not_numbers(bench: Bench, healthy: Outputs, seeds: int) -> Iterator[Trial]:
                 changed = answer_defects.with_value(suite, bench.answer, value, size, one.random())
                 if changed is not None:
                     caught = bench.gate.caught_by(bench.witness, drawn.suite, changed, PIECES)
-                    yield _trial(one, Truth("must catch", ALWAYS, float("-inf"), 0.0), caught, {})
+                    yield trial_of(one, Truth("must catch", ALWAYS, float("-inf"), 0.0), caught, {})
 
 
 def _labels(bench: Bench, healthy: Outputs, seeds: int) -> Iterator[Trial]:
@@ -227,7 +173,7 @@ def _labels(bench: Bench, healthy: Outputs, seeds: int) -> Iterator[Trial]:
             suite = {name: array[drawn.suite] for name, array in healthy.items()}
             caught = bench.gate.caught_by(strange.witness, drawn.suite, suite, PIECES)
             always = Truth("must catch", ALWAYS, float("-inf"), 0.0)
-            yield _trial(one, always if share == SIZES[-1] else strange.truth(healthy, drawn), caught, {})
+            yield trial_of(one, always if share == SIZES[-1] else strange.truth(healthy, drawn), caught, {})
 
 
 def _leaks(project: Project, made: Path, bench: Bench, suite: str, seeds: int) -> list[Trial]:
@@ -247,21 +193,5 @@ def _leaks(project: Project, made: Path, bench: Bench, suite: str, seeds: int) -
             caught = None
         except ConfigError:
             caught = Caught("structure", "leakage")
-        trials.append(_trial(one, Truth("must catch", ALWAYS, float("-inf"), 0.0), caught, {}))
+        trials.append(trial_of(one, Truth("must catch", ALWAYS, float("-inf"), 0.0), caught, {}))
     return trials
-
-
-def _trial(one: Planted, told: Truth, caught: Caught | None, tolerances: Mapping[str, bool]) -> Trial:
-    return Trial(
-        one.kind,
-        one.place,
-        one.size,
-        one.seed,
-        told.verdict,
-        told.holds_by,
-        told.worst,
-        told.agreement,
-        None if caught is None else caught.by,
-        None if caught is None else caught.what,
-        tolerances,
-    )

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from compile.config import ModelFile, QuantizeConfig, TargetFile
-from parity.dossier import junit, page, summary
+from parity.dossier import figures, junit, page, summary
 from parity.dossier.advice import next_step, when_refused
 from parity.dossier.change import Before, limits_changed
 from parity.dossier.document import Dossier, LimitFact, PolicyFact
@@ -250,6 +250,14 @@ def test_the_allowance_that_is_used_up_is_more_than_all_of_it_exactly_where_a_li
     unit: str, sense: str, limit: float, low: float, high: float, share: float | None
 ) -> None:
     assert used(unit, sense, limit, low, high) == (None if share is None else pytest.approx(share))
+
+
+@pytest.mark.parametrize(
+    ("used", "said"),
+    [(0.0, "0 %"), (0.003, "under 1 %"), (0.19, "19 %"), (2.0, "200 %"), (31.6, "32 times"), (5e3, "over 100 times")],
+)
+def test_the_share_of_an_allowance_in_words(used: float, said: str) -> None:
+    assert figures.taken(used) == said
 
 
 def edited(**more: Any) -> PolicyFact:

@@ -15,12 +15,12 @@ from parity.limit import Limit
 from parity.policy import Route
 from parity.selftest import answer_defects, graph_defects, input_defects
 from parity.selftest.account import code, printed
+from parity.selftest.bench import Bench
 from parity.selftest.gate import Caught, Gate, caught_by_tolerances
 from parity.selftest.oracle import CLEAR, Pair, truth
 from parity.selftest.plant import SIZES, Planted, merge
 from parity.selftest.station import SEEDS, answer_seeds, healthy_draws
 from parity.selftest.tally import summary
-from parity.selftest.trial import Bench
 from parity.selftest.witness import Witness, draw, joined_columns, kinds_of, suite_units
 from tests.conftest import json_of, run_in
 from tests.parity.judged import MODEL
@@ -361,6 +361,20 @@ def test_the_gate_catches_what_it_must_and_nothing_else(tried: Path) -> None:
     assert sum(found["caught_by"].values()) == found["caught"]
     assert found["fixed_tolerances"]["cosine 0.997"]["caught"] < found["fixed_tolerances"]["cosine 0.997"]["of"]
     assert found["fixed_tolerances"]["1e-5"]["of"] > 0
+
+
+def test_what_is_answered_otherwise_alone_or_again_is_caught_by_that_law_alone(tried: Path) -> None:
+    """In the suite's own batches these answers are the healthy ones: no other law, and no limit, can tell."""
+    found = json.loads((tried / "out/tiny/targets/edge-x86-openvino-fp32/selftest/selftest.json").read_text())
+    for way in ("again", "alone"):
+        rows = [row for row in found["rows"] if row["kind"] == f"other answers, asked {way}"]
+        must = [row for row in rows if row["oracle"] == "must catch"]
+        assert must
+        assert {row["oracle"] for row in rows} <= {"must catch", "grey zone"}
+        assert {(row["caught_by"], row["caught_at"]) for row in must} == {("structure", "steady")}
+    healthy = [row["caught_by"] for row in found["rows"] if row["kind"] == "asked in other batches"]
+    assert healthy
+    assert set(healthy) == {None}
 
 
 def test_by_default_there_are_as_many_trials_as_the_bars_ask_for() -> None:
