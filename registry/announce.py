@@ -138,7 +138,7 @@ def _advice(ending: Ending) -> list[str]:
     }
     lawful = {name: metrics for name, metrics in missed.items() if all(metrics)}
     found = when_refused(line.model, line.config.quantize, lawful)
-    return ["", *found] if found else []
+    return ["", *(text.replace("`lockstep ", f"`{_typed()} ") for text in found)] if found else []
 
 
 def _left_out(ending: Ending) -> list[Outcome]:

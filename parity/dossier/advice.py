@@ -50,8 +50,15 @@ def when_refused(model: str, quantize: QuantizeConfig, missed: Mapping[str, Coll
     """What to try where int8 was refused, a line each. `missed`: of each such target the metrics; nothing where there is none."""
     if not missed:
         return []
-    lines = [f"what to try, in configs/models/{model}.yaml (docs/verdicts.md, `When int8 is refused`):"]
-    if not all(map(slow_alone, missed.values())):
+    lines = ["what to try (docs/verdicts.md, `When int8 is refused`):"]
+    wrong = [target for target, metrics in missed.items() if not slow_alone(metrics)]
+    if wrong:
+        lines.append(f"  `lockstep explain {model} {wrong[0]}`: the step, the layer and a remedy that was tried")
+        lines.append(
+            f"  `lockstep tune {model} {wrong[0]} --minutes 5`: the fastest recipe that passes, if there is one"
+        )
+    lines.append(f"or by hand, in configs/models/{model}.yaml:")
+    if wrong:
         calibrate = "more calibration rows" if quantize.algorithm == "kl" else "{algorithm: kl}, more calibration rows"
         layers = "for more layers than it names" if quantize.keep_float else "for the first and last layers"
         lines.append(f"  quantize: {calibrate}, or `keep_float` {layers}")
