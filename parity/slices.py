@@ -173,9 +173,10 @@ def examined(rows: Rows, columns: Mapping[str, Kinds], limit: Limit) -> tuple[st
     worst = min(range(len(parts)), key=lambda i: found[i].high if failing else found[i].low)
     groups = None if rows.groups is None else codes(rows.groups[parts[worst].rows])
     where = f"the worst of {len(parts)} slices" if len(parts) > 1 else "the only slice"
+    name = f"{where} ({parts[worst].name})"
     if parts[worst].every:
-        where = "all rows, for none of its kinds is a slice"
-    return f"agreement in {where} ({parts[worst].name})", estimate.measured(
+        name = f"slices by {parts[worst].name.partition(' = ')[0]}, all of them too small"
+    return f"agreement in {name}", estimate.measured(
         estimates[worst],
         parts[worst].size,
         groups,

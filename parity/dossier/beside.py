@@ -32,9 +32,17 @@ def value(found: FindingFact) -> str:
 
 
 def interval(found: FindingFact) -> str:
-    """From its lower to its upper bound, the unit once."""
+    """From its lower to its upper bound, the unit once; of one that is open the other alone."""
     unit = " %" if found.unit in ("share", "relative") else ""
     low, high = (found.high, found.low) if grown(found) else (found.low, found.high)
+    if math.isinf(low) and math.isinf(high):
+        return "no interval"
+    if math.isinf(low) or math.isinf(high):
+        return (
+            f"at most {_written(found, high, _up)}{unit}"
+            if math.isinf(low)
+            else f"at least {_written(found, low, _down)}{unit}"
+        )
     return f"{_written(found, low, _down)} to {_written(found, high, _up)}{unit}"
 
 

@@ -155,6 +155,8 @@ def would_decide(found: FindingFact) -> str:
         return "measuring again on a quiet machine may decide"
     if found.low == -math.inf and found.high == math.inf:
         return "so few groups give no interval: more groups would decide"
+    if found.low == -math.inf and found.of == "worst_slice":
+        return "more rows of each kind would decide, or other columns in `by`, or a lower `smallest`"
     if found.needed is None:
         return "no number of rows at these rates would decide"
     holds = found.value >= found.limit if found.sense == "at_least" else found.value <= found.limit

@@ -5,6 +5,7 @@ Facts in, text out; pure. The rule: no limit that is missed or open goes unnamed
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -50,7 +51,15 @@ def missed(target: Target) -> list[Judged]:
 def deciding(target: Target) -> Judged | None:
     """What gives a target its status: of several the one furthest beyond its limit, a broken law first."""
     found = [one for one in missed(target) if one.found.status == target.status]
-    return max(found, key=lambda one: (one.found.used is None, one.found.used or 0.0), default=None)
+    return max(found, key=_far_out, default=None)
+
+
+def _far_out(one: Judged) -> tuple[int, float]:
+    """Laws, then what was not measured, then by the allowance that is taken; last what has no bounds yet."""
+    found = one.found
+    if found.unit == "breaches" or math.isnan(found.value):
+        return (2 if found.unit == "breaches" else 1), 0.0
+    return 0, -1.0 if found.used is None else found.used
 
 
 def reason(target: Target) -> str:

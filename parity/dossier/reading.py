@@ -74,9 +74,9 @@ def _limit_behind(found: Json, metric: str, policy: Policy, precision: str) -> L
 
 
 def used(unit: str, sense: str, limit: float, low: float, high: float) -> float | None:
-    """The share of a limit's allowance that the worse bound takes up: at most 1 is a pass. None where nothing is allowed. Of
-    decibels it is the share of the noise that is allowed beside the signal."""
-    if math.isnan(low) or math.isnan(high) or unit == "breaches" or (low == -math.inf and high == math.inf):
+    """The share of a limit's allowance that the worse bound takes up: at most 1 is a pass. None where nothing is allowed, or a
+    bound is open. Of decibels it is the share of the noise that is allowed beside the signal."""
+    if math.isnan(low) or math.isnan(high) or unit == "breaches" or math.isinf(low) or math.isinf(high):
         return None
     if sense == "at_most":
         return max(high / limit, 0.0)

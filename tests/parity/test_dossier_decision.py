@@ -40,6 +40,27 @@ def test_of_several_missed_limits_the_one_furthest_out_decides_and_a_broken_law_
     assert "Furthest out: finite: `y` holds NaN" in dossier(target(status="FAIL", findings=(*out, law))).ship.sentence
 
 
+def test_what_has_no_bounds_is_not_called_the_furthest_out() -> None:
+    """Of nothing known nobody knows how far it is out; what could not be measured at all comes before what was."""
+    wide = finding("INCONCLUSIVE", "agreement", used=1.3)
+    bare = finding("INCONCLUSIVE", "overlap", used=None, low=-math.inf, high=math.inf)
+    nothing = finding("INCONCLUSIVE", "recall", used=None, value=math.nan)
+    assert "Furthest out: agreement" in reason(target(status="INCONCLUSIVE", findings=(bare, wide)))
+    assert "Furthest out: recall" in reason(target(status="INCONCLUSIVE", findings=(bare, wide, nothing)))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "shown"),
+    [
+        (-math.inf, math.inf, "99.00 % (no interval)"),
+        (-math.inf, 0.995, "99.00 % (at most 99.50 %)"),
+        (0.985, math.inf, "99.00 % (at least 98.50 %)"),
+    ],
+)
+def test_a_bound_that_is_not_there_is_no_number(low: float, high: float, shown: str) -> None:
+    assert figures.measured(finding(low=low, high=high)) == shown
+
+
 def test_no_limit_that_is_missed_or_open_goes_unnamed_in_the_answer() -> None:
     both = [finding("FAIL", "agreement", used=2.0, against=side) for side in ("source", "baseline")]
     others = (finding("FAIL", "correct", used=1.5), finding("INCONCLUSIVE", "route flips", used=1.1, needed=5000))
@@ -131,6 +152,7 @@ def test_may_this_be_shipped(targets: list[tuple[str, str, dict[str, Any]]], wor
         ({"of": "worst_slice"}, "about 4,321 fresh rows of that slice would"),
         ({"groups": 50}, "about 217 fresh groups (4,321 rows) would"),
         ({"needed": None, "groups": 3, "low": -math.inf, "high": math.inf}, "more groups would decide"),
+        ({"needed": None, "of": "worst_slice", "low": -math.inf}, "more rows of each kind would decide"),
         ({"needed": None}, "no number of rows at these rates would decide"),
         ({"needed": None, "against": "float"}, "measuring again on a quiet machine may decide"),
     ],
@@ -244,6 +266,7 @@ def test_may_the_edge_stand_in(status: str, more: dict[str, Any], word: str, say
         ("floors", "at_most", 10, 12, 12, 1.2),
         ("breaches", "at_most", 0, 0, 0, None),
         ("share", "at_least", 0.98, float("nan"), float("nan"), None),
+        ("share", "at_least", 0.98, -math.inf, 0.99, None),
     ],
 )
 def test_the_allowance_that_is_used_up_is_more_than_all_of_it_exactly_where_a_limit_is_missed(

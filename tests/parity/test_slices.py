@@ -99,7 +99,7 @@ def test_kinds_that_are_all_too_small_are_not_shown_to_hold(sliced: Case) -> Non
     sliced.limits = [{**WORST, "by": ["store"]}, SPEED]
     found = [f for f in sliced.examine() if f.of == "worst_slice" and f.against == "source"]
     assert [f.status for f in found] == [Status.INCONCLUSIVE]
-    assert "all rows, for none of its kinds is a slice" in found[0].metric
+    assert found[0].metric == "agreement in slices by store, all of them too small"
     assert "bring more rows of each, or name others in `by`" in found[0].sentence
     assert found[0].measured.needed is None
 
