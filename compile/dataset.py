@@ -2,7 +2,8 @@
 
 In: an `.npz` or a function that yields batches, and the user's `preprocess`. Out: a folder with
 `batches/NNNNN.npz` (the model's inputs) and `columns.npz` (`labels`, `id`, `group`, metadata, one entry a row; `copy`:
-whether it repeats an earlier row; and `row`: the row that each batch entry came from, in batch order).
+whether it repeats an earlier row, and `original`: which, where any does; `row`: the row that each batch entry came from, in
+batch order).
 The rule: what does not fit the signature, is not finite, or is empty, stops here.
 
 Batches are checked and written as they come, so that a function may yield more than memory holds: of every row its columns
@@ -21,12 +22,14 @@ from numpy.typing import NDArray
 from compile import fit, user_code
 from compile.config import DataConfig, ModelFile, load_model
 from compile.errors import ConfigError
-from compile.kept import Array, Batch, Kept, copies, digests_of
+from compile.kept import Array, Batch, Kept, digests_of, originals
 from compile.project import Project
 from compile.signature import BATCH, Signature
 from compile.worker import rows_in
 
 RESERVED = ("labels", "id", "group")
+MADE = ("row", "copy", "original")
+"""Columns that preparing adds."""
 NEARLY = {"label": "labels", "target": "labels", "ids": "id", "groups": "group"}
 
 
@@ -70,8 +73,10 @@ def write(
     if not order:
         raise ConfigError(f"{part}: the data is empty; expected at least one row")
     columns = kept.columns()
-    about = {**kept.sizes(), **columns, "copy": copies(kept.digests(), columns, signature)}
-    np.savez(made / "columns.npz", **about, row=np.concatenate(order))  # type: ignore[arg-type]  # as above
+    first = originals(kept.digests(), columns, signature)
+    copy = first != np.arange(len(first))
+    about = {**kept.sizes(), **columns, "copy": copy, **({"original": first} if copy.any() else {})}
+    np.savez(made / "columns.npz", **about, row=np.concatenate(order))
 
 
 def batches_of(folder: Path) -> Iterator[Batch]:
@@ -152,6 +157,16 @@ def _input(inputs: Mapping[str, Array], name: str, part: str) -> Array:
 
 def _columns(raw: Batch, inputs: set[str], rows: int, part: str) -> Batch:
     """The reserved columns, and as metadata every other one-dimensional array with one entry a row."""
+    taken = [name for name in MADE if name in raw and name not in inputs]
+    if taken:
+        raise ConfigError(f"{part}: found a column `{taken[0]}`; lockstep makes one of that name: call it otherwise")
+    for name in ("id", "group"):
+        if name in raw and raw[name].ndim != 1:
+            raise ConfigError(f"{part}: `{name}` has shape {raw[name].shape}; expected one entry for each row")
+    if "group" in raw and raw["group"].dtype.kind == "f" and np.isnan(raw["group"]).any():
+        raise ConfigError(
+            f"{part}: group: {int(np.isnan(raw['group']).sum())} of {rows} are NaN; say whose rows they are"
+        )
     for name in RESERVED:
         if name in raw and len(raw[name]) != rows:
             raise ConfigError(f"{part}: `{name}` has {len(raw[name])} entries; expected one for each of {rows} rows")

@@ -50,20 +50,20 @@ class Kept:
         return {name: sizes for name, sizes in found.items() if (sizes != sizes[0]).any()}
 
 
-def copies(digests: Array, columns: Batch, signature: Signature) -> NDArray[np.bool_]:
-    """Which rows repeat an earlier one, input for input; with state, which belong to a stream that repeats one.
+def originals(digests: Array, columns: Batch, signature: Signature) -> NDArray[np.int64]:
+    """Of each row the first that it repeats, input for input, or itself; with state, in the first stream that its own repeats.
 
     A copy is no second witness: it is answered, and not counted.
     """
     if signature.state:
         groups = columns.get("group", np.zeros(len(digests), np.int64))
-        whole = {name: digests[groups == name].tobytes() for name in np.unique(groups)}
-        first = {text: name for name, text in reversed(whole.items())}
-        return np.array([first[whole[group]] != group for group in groups], bool)
-    _, first_seen = np.unique(digests, return_index=True)
-    repeated = np.ones(len(digests), bool)
-    repeated[first_seen] = False
-    return repeated
+        streams = [np.flatnonzero(groups == name) for name in np.unique(groups)]
+        found, first = np.arange(len(digests)), dict[bytes, NDArray[np.int64]]()
+        for rows in streams:
+            found[rows] = first.setdefault(digests[rows].tobytes(), rows)
+        return found
+    _, first_seen, kind = np.unique(digests, return_index=True, return_inverse=True)
+    return np.asarray(first_seen[kind], np.int64)
 
 
 def sizes_of(batch: Batch, signature: Signature) -> Iterator[tuple[str, Array]]:

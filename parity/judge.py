@@ -20,11 +20,12 @@ from compile.dataset import columns_of, names_of
 from compile.errors import LockstepError
 from compile.project import Project
 from parity import measure
-from parity.labels import refuse_strange, refuse_unexpected
+from parity.labels import refuse_one_answer, refuse_strange, refuse_unexpected
 from parity.laws import Walk
 from parity.limit import Against, Limit
 from parity.observed import Observed, read_observed
 from parity.policy import Policy, edits, load_policy, refuse_idle_limits
+from parity.route import refuse_idle
 from parity.slices import KINDS_TOO_SMALL
 from parity.steady import unsteady
 from parity.summary import summary
@@ -112,9 +113,12 @@ def _scene(
 ) -> measure.Scene:
     """What limits are measured on; the columns themselves are let go once each side has taken what it needs."""
     columns = columns_of(folders["suite"])
-    refuse_idle_limits(policy, config, list(columns))
+    refuse_idle_limits(policy, config, columns)
     refuse_strange(config, columns.get("labels"))
     found = measure.scene(config, target, policy, walk, baseline_of(config, target, folders), columns, folders)
+    refuse_one_answer(found.rows["source"])
+    if policy.route is not None and any(limit.is_a.routed for limit in policy.limits):
+        refuse_idle(found.rows["source"], policy.route)
     if policy.source is not None and (right := found.right("source")) is not None:
         refuse_unexpected(right[0], policy.source.at_least)
     return found

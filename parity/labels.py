@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from compile import percent
 from compile.config import ModelFile
 from compile.errors import ConfigError
+from parity import detection
 from parity.answers import correct, whole_rows
 from parity.kinds import distinct
 from parity.rows import Rows
@@ -24,8 +25,10 @@ SURE = 3.0
 
 
 def refuse_strange(config: ModelFile, labels: Array | None) -> None:
-    """ConfigError where a classifier's labels are no classes of it: such a suite says nothing about the task."""
+    """ConfigError where a classifier's labels are no classes of it, or a detector's no objects: they say nothing about the task."""
     task = config.task
+    if task.kind == "detection" and labels is not None and labels.ndim == 3 and not (labels[..., -1] >= 0).any():
+        raise ConfigError("suite: labels: no row has an object (class -1 stands for none); leave the labels out")
     named = [t for t in config.signature.answers if task.output in (None, t.name)]
     classes = named[0].shape[-1] if named and len(named[0].shape) > 1 else None
     if task.kind != "classification" or task.postprocess or labels is None or not isinstance(classes, int):
@@ -36,6 +39,33 @@ def refuse_strange(config: ModelFile, labels: Array | None) -> None:
         raise ConfigError(
             f"suite: labels: found {found}; expected integers from 0 to {classes - 1}, the model's classes"
         )
+
+
+def refuse_one_answer(rows: Rows) -> None:
+    """ConfigError where the source decides every row alike: on such a suite nobody could see an answer that is another."""
+    told = _alike(rows) if len(rows) >= LEAST_ROWS else None
+    if told is not None:
+        raise ConfigError(
+            f"suite: the source {told} in all of its {len(rows):,} rows, so that hardly any defect would show. Look at "
+            "`task.threshold`, `task.postprocess`, or bring rows that it decides otherwise"
+        )
+
+
+def _alike(rows: Rows) -> str | None:
+    """What the source decides in every row; None where it does not, or where answers are no decisions."""
+    task, answers = rows.task, rows.reference
+    match task.kind:
+        case "binary_score":
+            above = answers.ravel() >= task.threshold
+            side = "at or above" if above.any() else "below"
+            return f"is {side} {task.threshold:g}" if above.all() or not above.any() else None
+        case "detection":
+            found = (answers[..., detection.SCORE] >= task.threshold).any()
+            return None if found else f"finds no object at or above {task.threshold:g}"
+        case "classification" | "sequence":
+            return "gives the same answer" if (answers == answers[0]).all() else None
+        case _:
+            return None
 
 
 def refuse_unexpected(right: NDArray[np.bool_], at_least: float) -> None:

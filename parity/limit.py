@@ -104,7 +104,7 @@ KINDS: Mapping[Metric, Kind] = {
 }
 CONFIDENCE = "confidence of the reference"
 """What slices by how sure the reference was are called."""
-NOT_SLICED = ("id", "group", "row", "copy", "text")
+NOT_SLICED = ("id", "group", "row", "copy", "original", "text")
 """Columns that name rows, not kinds of rows."""
 INTEGER_ONLY: tuple[Metric, ...] = ("latency_ratio", "size_ratio", "quantized_share")
 OPTIONS: Mapping[str, tuple[Metric, ...]] = {

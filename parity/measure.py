@@ -204,8 +204,9 @@ def distance(scene: Scene, against: Against, limit: Limit) -> Named:
     """How near the candidate is to the reference, by a metric of the task. Nothing where answers carry no scores."""
     rows = scene.rows[against]
     found = quality.DISTANCES[limit.metric](rows, limit)
+    span = (-math.inf, math.inf) if limit.metric == "state_drift" else limit.is_a.span  # a difference of two distances
     of_figure = estimate.within(
-        limit.is_a.span, estimate.figure_of(found.figure, found.differs, found.worst, rows.groups, limit.confidence)
+        span, estimate.figure_of(found.figure, found.differs, found.worst, rows.groups, limit.confidence)
     )
     yield spoken(limit), estimate.measured(of_figure, len(rows), rows.groups, limit.sense, limit.threshold)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Any, Literal
 
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from compile.config import ModelFile, Strict, names_of
@@ -150,7 +151,7 @@ def load_policy(project: Project, name: str) -> Policy:
     return load(path, Policy)
 
 
-def refuse_idle_limits(policy: Policy, config: ModelFile, columns: Sequence[str]) -> None:
+def refuse_idle_limits(policy: Policy, config: ModelFile, columns: Mapping[str, NDArray[Any]]) -> None:
     """ConfigError where a limit names what this model or its suite does not have: it would be met by not being measured."""
     for limit in policy.limits:
         why = _idle(limit, config, columns)
@@ -161,15 +162,37 @@ def refuse_idle_limits(policy: Policy, config: ModelFile, columns: Sequence[str]
             f"policy {config.policy}: source: right answers need labels and a `task.kind` other than `none`; give the model a "
             "policy without `source`"
         )
+    known = [name for name in columns if name not in NOT_SLICED]
+    if policy.route is not None and policy.route.payload is None:
+        _refuse_route_that_keeps_all(policy.route.confidence, config)
     payload = policy.route.payload if policy.route is not None else None
     if payload is not None and payload.column not in columns:
         raise ConfigError(
             f"policy {config.policy}: route: payload: the suite has no column `{payload.column}`; it has "
-            f"{', '.join(columns)}{nearest(payload.column, columns)}"
+            f"{', '.join(known)}{nearest(payload.column, known)}"
+        )
+    if payload is not None and columns[payload.column].dtype.kind not in "biuf":
+        raise ConfigError(
+            f"policy {config.policy}: route: payload: `{payload.column}` holds {columns[payload.column].dtype}; expected numbers"
         )
 
 
-def _idle(limit: Limit, config: ModelFile, columns: Sequence[str]) -> str | None:
+def _refuse_route_that_keeps_all(confidence: float, config: ModelFile) -> None:
+    """ConfigError where nothing is ever less sure than the rule asks: the larger of two shares is half, of K the K-th part."""
+    task = config.task
+    named = [t for t in config.signature.answers if task.output in (None, t.name)]
+    classes = named[0].shape[-1] if named and len(named[0].shape) > 1 and not task.postprocess else None
+    least = 0.5 if task.kind == "binary_score" and task.threshold < 1 else 0.0
+    if task.kind == "classification" and isinstance(classes, int):
+        least = 1 / classes
+    if confidence < least:
+        raise ConfigError(
+            f"policy {config.policy}: route: every answer is surer than {confidence:g}, so that the rule keeps all and no limit on "
+            f"it can bite; confidence is {least:.4g} at least"
+        )
+
+
+def _idle(limit: Limit, config: ModelFile, columns: Collection[str]) -> str | None:
     """Why a limit could never bite on this model."""
     tasks, task = limit.is_a.tasks, config.task
     if tasks is not None and task.kind not in tasks:

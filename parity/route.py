@@ -44,6 +44,17 @@ def routed(rows: Rows, route: Route) -> Routed:
     return Routed((sure > route.confidence) & small, (sure + rows.facts["shift"] > route.confidence) & small)
 
 
+def refuse_idle(rows: Rows, route: Route) -> None:
+    """ConfigError where the rule keeps none of the reference's answers: limits on it speak of nothing."""
+    kept = routed(rows, route).reference
+    if len(kept) and not kept.any():
+        sure = rows.facts["confidence"]
+        raise ConfigError(
+            f"policy: route: the rule keeps none of the {len(kept):,} rows: confidence here is from {float(sure.min()):.4g} to "
+            f"{float(sure.max()):.4g}, and the rule asks for more than {route.confidence:g}"
+        )
+
+
 def kept_errors(kept: Routed, right: tuple[Flags, Flags]) -> Sums:
     """Share of wrong answers among those kept: [..., 2], the reference's and the candidate's. NaN where none is kept."""
     ours, theirs = (~side for side in right)

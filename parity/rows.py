@@ -4,7 +4,8 @@ In: two observations, batch by batch, and the suite's columns. Out: `Rows`, and 
 once, side by side: however wide the outputs, a row leaves its answer and a number or two, so that memory grows with rows
 alone. Of embeddings the answer is which rows are nearest; of `none`, whose answers are the outputs themselves, none is kept.
 
-The rule: a row that repeats another one, input for input, says nothing new and is not counted; rows of one `group` are not
+The rule: a row that repeats another one, input for input, says nothing new and is not counted, but where it is answered
+otherwise than the reference's answer and the other one is not, it stands for both; rows of one `group` are not
 independent, and everything that speaks of certainty takes the group as its unit.
 """
 
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from compile.config import TaskConfig, TaskKind
 from parity import answers
+from parity.copies import standing_for
 from parity.kinds import codes
 from parity.levels import Levels
 from parity.limit import LEAST_PROBABILITY
@@ -28,7 +30,7 @@ from parity.pieces import Pair
 
 Array = NDArray[Any]
 Flags = NDArray[np.bool_]
-NOT_KEPT = ("row", "copy", "id", "group")
+NOT_KEPT = ("row", "copy", "original", "id", "group")
 LENGTH, APART = "length", "apart"
 
 
@@ -125,12 +127,18 @@ def _joined(task: TaskConfig, parts: list[Part], columns: Mapping[str, Array], k
     if task.kind == "binary_score":
         facts |= of_answers(task, told, said)
     same = _same(task, told, said, facts)
-    picked, keep = columns["row"][kept], slice(None) if kept.all() else kept
+    stands = standing_for(columns, same)
+    picked = columns["row"][kept]
+    themselves: NDArray[Any] | slice = slice(None) if kept.all() else kept
+    keep = themselves if stands is None else stands[kept]
+    alike = same[keep]
+    if task.kind == "embedding":  # neighbours are looked up apart from the row itself, and a copy has it beside it
+        keep = themselves
     return Rows(
         task,
         told[keep],
         said[keep],
-        same[keep],
+        alike,
         {name: values[keep] for name, values in facts.items() if name not in (LENGTH, APART)},
         {name: values[picked] for name, values in columns.items() if name not in NOT_KEPT},
         codes(columns["group"][picked]) if "group" in columns else None,

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from compile.config import TaskConfig
 from parity.answers import agree, correct, nearest
+from parity.copies import standing_for
 from parity.detection import SCORE
 from parity.dossier.inputs import cut
 from parity.dossier.pair import Confusion, Flip, Pair, Series, Shift, SliceFact
@@ -73,10 +74,15 @@ def compare(
 ) -> Pair:
     """Everything that a page says of a pair; `given` are the slices that the verdict lists itself, `sure` how sure both sides
     are, where that was seen before."""
-    same = agree(stage.task, reference.answers, candidate.answers) | stage.copies
+    same = agree(stage.task, reference.answers, candidate.answers)
+    sure = sure or sureness(stage.task, (reference.answers, candidate.answers), (reference.scores, candidate.scores))
+    stands = standing_for(stage.columns, same)
+    if stands is not None:
+        same, sure = same[stands], sure.of(stands)
+        reference, candidate = (Said(side.answers[stands], None) for side in (reference, candidate))
+    same |= stage.copies
     n, differ = int((~stage.copies).sum()), int((~same).sum())
     alike = _share(stage, same, np.flatnonzero(~stage.copies))
-    sure = sure or sureness(stage.task, (reference.answers, candidate.answers), (reference.scores, candidate.scores))
     texts = tuple(as_words(stage, reference.answers, one.answers) for one in (reference, candidate))
     right = _right(stage, reference.answers, candidate.answers)
     parts = given if given is not None else slice_facts(stage, same)
@@ -93,14 +99,14 @@ def compare(
         agree=alike.value,
         agree_low=alike.low,
         groups=None if groups is None else len(np.unique(groups)),
-        lost=None if right is None else int((right[0] & ~right[1]).sum()),
-        gained=None if right is None else int((~right[0] & right[1]).sum()),
+        lost=None if right is None else int((right[0] & ~right[1] & ~stage.copies).sum()),
+        gained=None if right is None else int((~right[0] & right[1] & ~stage.copies).sum()),
         sure=_span(sure, same),
         sure_name=sure.name,
         confusion=tuple(Confusion(reference=a, candidate=b, count=c) for (a, b), c in _counted(kinds)),
         slices=tuple(sorted(parts, key=lambda part: (part.value, part.low))[:MOST_KINDS]),
         slices_total=len(parts),
-        shift=shift(stage.task, sure, same),
+        shift=shift(stage.task, sure.of(np.flatnonzero(~stage.copies)), same[~stage.copies]),
         flips=tuple(_flip(stage, i, texts, sure, right) for i in chosen(same, sure.drift, texts)),
         rule=RULE.format(drift=sure.drift_name),
     )
@@ -164,7 +170,7 @@ def _boxes(stage: Stage, found: Array) -> str:
 
 
 def _answer(stage: Stage, one: Array) -> str:
-    parts = np.atleast_1d(one)
+    parts = np.ravel(one)
     if parts.dtype.kind == "f":
         text = ", ".join(f"{v:.4g}" for v in parts[:6])
     else:

@@ -17,7 +17,7 @@ import numpy as np
 from compile import percent
 from compile.artifact import artifact_bytes
 from compile.config import ModelFile, TargetFile, load_model, load_target
-from compile.dataset import columns_of
+from compile.dataset import MADE, columns_of
 from compile.errors import ConfigError
 from compile.project import Project
 from parity.dossier import FACTS, RELEASE_PAGE, advice, behaviour, change, decision, inputs, reading, terms, words
@@ -35,8 +35,6 @@ MISSING = (
     Cause(missing="Nothing to explain: no verdict."),
     SelfTest(missing="Nothing to test: faults are planted in artifacts that pass."),
 )
-MADE_COLUMNS = {"row", "copy"}
-"""Columns that preparing adds; the others are the suite's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +110,7 @@ def assemble(
     targets = tuple(_told(scene, target, rows, noun) for target in found)
     policy = policy_fact(scene.project, scene.config, scene.policy)
     source, suite = str(digests["source"]), (digests["suite"], digests["suite inputs"])
-    columns = () if scene.suite is None else tuple(sorted(set(scene.suite.columns) - MADE_COLUMNS))
+    columns = () if scene.suite is None else tuple(sorted(set(scene.suite.columns) - set(MADE)))
     recipe = {name: str(value) for name, value in scene.config.quantize.model_dump(mode="json").items()}
     now = change.Now(source, *suite, columns, policy, judged_before, targets, recipe)
     return Dossier(

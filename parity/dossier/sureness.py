@@ -32,6 +32,11 @@ class Sureness:
     drift: Numbers
     drift_name: str
 
+    def of(self, rows: NDArray[np.int64]) -> Sureness:
+        """Of these rows alone."""
+        ours, theirs = (None if side is None else side[rows] for side in (self.reference, self.candidate))
+        return Sureness(self.name, ours, theirs, self.drift[rows], self.drift_name)
+
 
 def sureness(task: TaskConfig, pair: tuple[Array, Array], scores: tuple[Array | None, Array | None]) -> Sureness:
     """Of reference and candidate, in this order."""

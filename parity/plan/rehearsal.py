@@ -98,7 +98,7 @@ def _suite(config: ModelFile, columns: Mapping[str, Array], route: Route | None)
     picked = columns["row"]
     if "copy" in columns:
         picked = picked[~columns["copy"][picked]]
-    kept = {name: values[picked] for name, values in columns.items() if name != "copy"}
+    kept = {name: values[picked] for name, values in columns.items() if name not in ("copy", "original")}
     return _Suite(config.task, kept, 0.5 if route is None else route.confidence)
 
 

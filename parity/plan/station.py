@@ -100,8 +100,8 @@ def plan(line: Line, flips: float) -> list[Planned]:
     """The plan of every target of a model; prepares the suite, runs nothing else."""
     policy = load_policy(line.project, line.config.policy)
     refuse_no_model(line.project, line.model, line.config.source)
-    columns = columns_of(build.data(line, "suite").folder)
-    refuse_idle_limits(policy, line.config, list(columns))
+    columns = _counted(columns_of(build.data(line, "suite").folder))
+    refuse_idle_limits(policy, line.config, columns)
     shape, rows = shape_of(columns, policy, line.config.task.kind), len(columns["row"])
     known: dict[Limit, Plan] = {}
     rehearsals = Rehearsals(line.config, columns, policy.route, flips)
@@ -117,6 +117,13 @@ def plan(line: Line, flips: float) -> list[Planned]:
         )
         found.append(replace(one, unforeseen=[limit.metric for limit, told in tried if told is None]))
     return found
+
+
+def _counted(columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Without the rows that repeat others: the judge does not count them."""
+    order = columns["row"]
+    counted = order[~columns["copy"][order]] if "copy" in columns else order
+    return {name: values for name, values in columns.items() if name not in ("copy", "original")} | {"row": counted}
 
 
 def _sides(limits: Sequence[tuple[Limit, Against]]) -> dict[Limit, list[Against]]:

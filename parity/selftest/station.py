@@ -107,6 +107,8 @@ def _run(work: Work, parts: list[Path], outcome: Outcome, seeds: int) -> tuple[P
     batches = planted / "batches"
     places = _trusted(work, planted, outcome)
     places["healthy"] = str(work.answered("healthy", batches, artifact=_artifact(outcome.built)))
+    first = {"model": line.model, "target": work.name, "places": places, "parts": [str(part) for part in parts]}
+    line.child(_sub(folder, "probing"), work.what, "parity.selftest.trial:refuse_small_pool", first)
     with ThreadPoolExecutor(max_workers=line.jobs.slots.count) as pool:
         entries = [*pool.map(lambda job: job(), _jobs(work, planted, graph, outcome, healthy_draws(seeds)))]
     (folder / "entries.json").write_text(json.dumps(entries))

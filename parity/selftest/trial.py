@@ -35,6 +35,8 @@ from parity.selftest.witness import (
     units_of,
 )
 
+PROBES = 8
+
 
 def judge(
     project: Project,
@@ -62,6 +64,26 @@ def judge(
     }
     document["rows"] = [asdict(t) for t in trials]
     (made / "selftest.json").write_text(json.dumps(_plain(document), indent=1, sort_keys=True))
+
+
+def refuse_small_pool(
+    project: Project, made: Path, model: str, target: str, places: dict[str, str], parts: list[str]
+) -> None:
+    """ConfigError where suites as large as the pool allows leave the healthy artifact itself undecided: of such a gate nothing
+    is learnt."""
+    bench = _bench(project, made, model, target, places, parts)
+    units = suite_units(bench.witness, bench.most_units)
+    if units == bench.most_units:
+        return
+    healthy = read_outputs(Path(places["healthy"]), bench.config.signature)
+    tried = [bench.tried(Planted("benign", "nothing changed", 0.0, seed), healthy, seed) for seed in range(PROBES)]
+    undecided = [one.caught_at for one in tried if one.caught_by == "undecided"]
+    if len(undecided) > PROBES // 2:
+        raise ConfigError(
+            f"selftest: on suites of {units:,} rows or groups, a sixth of the suite and its `pool` together, the healthy artifact "
+            f"is undecided in {len(undecided)} of {PROBES} ({undecided[0]}); the suite itself has {bench.most_units:,}: bring a "
+            f"`pool` of {5 * bench.most_units:,}"
+        )
 
 
 def _plain(value: Any) -> Any:

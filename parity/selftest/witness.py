@@ -121,7 +121,7 @@ def joined_columns(parts: list[Mapping[str, Array]]) -> tuple[dict[str, Array], 
 
     Groups of two parts are never the same group, whatever they are called.
     """
-    names = set.intersection(*(set(part) for part in parts)) - {"row", "copy", "group"}
+    names = set.intersection(*(set(part) for part in parts)) - {"row", "copy", "original", "group"}
     columns = {name: np.concatenate([part[name][part["row"]] for part in parts]) for name in sorted(names)}
     grouped = all("group" in part for part in parts)
     rows = sum(len(part["row"]) for part in parts)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,12 +27,19 @@ stake; the others are for groups that flip throughout, which would ruin it."""
 STEPS = 60
 
 
+class Proof(NamedTuple):
+    """What rejects: the log of the wealth, over so many times the groups."""
+
+    log_wealth: float
+    times: float
+
+
 def share(counts: Array, sizes: Array, confidence: float, times: float = 1.0) -> Interval:
     """Bounds of the share of rows that count, over groups with `counts` of `sizes` rows each.
 
     `times`: as if there were so many times these groups, for what more of them would decide.
     """
-    proof = -math.log(1 - confidence) / times
+    proof = Proof(-math.log(1 - confidence), times)
     low = _least(lambda t: counts - t * sizes, lambda t: t, sizes, (0.0, 1.0), proof)
     high = 1 - _least(lambda t: (sizes - counts) - t * sizes, lambda t: t, sizes, (0.0, 1.0), proof)
     return Interval(float(counts.sum() / sizes.sum()), low, high)
@@ -39,7 +47,7 @@ def share(counts: Array, sizes: Array, confidence: float, times: float = 1.0) ->
 
 def difference(gained: Array, lost: Array, sizes: Array, confidence: float, times: float = 1.0) -> Interval:
     """Bounds of (gained - lost) / rows, over groups."""
-    net, proof = gained - lost, -math.log(1 - confidence) / times
+    net, proof = gained - lost, Proof(-math.log(1 - confidence), times)
     low = _least(lambda t: net - t * sizes, lambda t: 1 + t, sizes, (-1.0, 1.0), proof)
     high = -_least(lambda t: -net - t * sizes, lambda t: 1 + t, sizes, (-1.0, 1.0), proof)
     return Interval(float(net.sum() / sizes.sum()), low, high)
@@ -59,7 +67,7 @@ def ratio(candidate: Array, reference: Array, sizes: Array, confidence: float, t
     """Bounds of right answers of the candidate over those of the reference, over groups; NaN where that has none."""
     if not reference.sum():
         return Interval(math.nan, math.nan, math.nan)
-    most, proof = float(sizes.sum()), -math.log(1 - confidence) / times
+    most, proof = float(sizes.sum()), Proof(-math.log(1 - confidence), times)
     low = _least(lambda t: candidate - t * reference, lambda t: t, sizes, (0.0, most), proof)
     inverse = _least(lambda t: reference - t * candidate, lambda t: t, sizes, (0.0, most), proof)
     return Interval(float(candidate.sum() / reference.sum()), low, math.inf if inverse == 0 else 1 / inverse)
@@ -70,29 +78,30 @@ def _least(
     reach: Callable[[float], float],
     sizes: Array,
     span: tuple[float, float],
-    proof: float,
+    proof: Proof,
 ) -> float:
     """The smallest parameter that is not rejected from below.
 
     `contrast(t)`: what each group adds where the parameter is t, with mean 0 under that hypothesis; `reach(t)`: by how
-    much a row of it can be below 0; `proof`: the log of the wealth that rejects.
+    much a row of it can be below 0.
     """
     low, high = span
-    if _wealth(contrast(low), reach(low), sizes) < proof:
+    if _wealth(contrast(low), reach(low), sizes, proof.times) < proof.log_wealth:
         return low
     for _ in range(STEPS):
         middle = (low + high) / 2
-        rejected = _wealth(contrast(middle), reach(middle), sizes) >= proof
+        rejected = _wealth(contrast(middle), reach(middle), sizes, proof.times) >= proof.log_wealth
         low, high = (middle, high) if rejected else (low, middle)
     return low
 
 
-def _wealth(contrast: Array, reach: float, sizes: Array) -> float:
-    """Log of the wealth that bets against the hypothesis reach: the whole purse, spread over the stakes."""
+def _wealth(contrast: Array, reach: float, sizes: Array, times: float = 1.0) -> float:
+    """Log of the wealth that bets against the hypothesis reach, over so many times these groups: the whole purse, spread over
+    the stakes."""
     returns = contrast / sizes.max()
     if reach <= 0:
         return math.inf if (returns > 0).any() else 0.0
     with np.errstate(divide="ignore"):
-        logs = [float(np.log1p(np.maximum(part * returns / reach, -1.0)).sum()) for part, _ in STAKES]
+        logs = [times * float(np.log1p(np.maximum(part * returns / reach, -1.0)).sum()) for part, _ in STAKES]
     purses = [math.log(purse) for _, purse in STAKES]
     return float(np.logaddexp.reduce(np.add(logs, purses)))

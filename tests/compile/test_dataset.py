@@ -88,6 +88,20 @@ def test_a_column_that_is_nearly_labels_is_refused(tmp_path: Path) -> None:
         read_npz(tmp_path, x=X, label=np.arange(5))
 
 
+@pytest.mark.parametrize("name", ["row", "copy", "original"])
+def test_a_column_of_a_name_that_preparing_makes_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"found a column `{name}`; lockstep makes one of that name"):
+        read_npz(tmp_path, x=X, **{name: np.arange(5)})
+
+
+def test_groups_that_are_no_names_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="group: 2 of 5 are NaN"):
+        read_npz(tmp_path, x=X, group=np.array([0, np.nan, 1, np.nan, 1]))
+    with pytest.raises(ConfigError, match=r"`group` has shape \(5, 2\); expected one entry for each row"):
+        read_npz(tmp_path, x=X, group=np.zeros((5, 2)))
+    read_npz(tmp_path, x=X, group=np.array([0.0, 0.5, 1, 1, 1]))
+
+
 def test_missing_input_names_what_was_found(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no array for the input `x`; found z"):
         read_npz(tmp_path, z=X)
@@ -190,6 +204,7 @@ def test_rows_that_repeat_earlier_ones_are_found_from_batch_to_batch(tmp_path: P
     second = np.concatenate([X[:2] + 50, X[1:2], X[1:2]])
     write(tmp_path, model().signature, [({"x": X}, {}), ({"x": second}, {})], 2)
     assert columns_of(tmp_path)["copy"].tolist() == [False] * 7 + [True, True]
+    assert columns_of(tmp_path)["original"].tolist() == [0, 1, 2, 3, 4, 5, 6, 1, 1]
 
 
 def test_the_size_of_an_axis_is_a_column_where_it_varies_between_batches(tmp_path: Path) -> None:

@@ -230,6 +230,31 @@ def test_answers_of_every_shape_can_be_compared_and_said(
     assert all(len(flip.reference) < 400 for flip in found.flips)
 
 
+def test_boxes_are_labelled_with_numbers_of_any_kind() -> None:
+    """Places of objects are seldom whole numbers."""
+    boxes = np.zeros((40, 2, 6))
+    boxes[:, 0] = (0, 0, 8, 8, 0.7, 1)
+    labels = np.full((40, 2, 5), -1.0)
+    labels[:, 0] = (0, 0, 8.25, 8, 1)
+    fewer = boxes.copy()
+    fewer[3] = 0
+    found, _ = words_of("detection", boxes, fewer, labels=labels)
+    assert found.flips[0].label is not None
+    assert "8.25" in found.flips[0].label
+
+
+def test_what_copies_say_is_said_of_the_row_that_they_repeat_and_counted_once() -> None:
+    """Of 90 rows 30 repeat the first ones; two of the copies are answered otherwise and wrongly, and one original."""
+    original = np.concatenate([np.arange(60), np.arange(30)])
+    ours = np.arange(60)[original] % 3
+    theirs = ours.copy()
+    theirs[[60, 61, 40]] = (theirs[[60, 61, 40]] + 1) % 3
+    made = stage(n=90, labels=ours, copy=original != np.arange(90), original=original)
+    found = behaviour.compare(made, "source", "source", Said(ours, None), Said(theirs, None))
+    assert (found.n, found.differ, found.lost, found.gained) == (60, 3, 3, 0)
+    assert sorted(flip.row for flip in found.flips) == [0, 1, 40]
+
+
 def test_boxes_are_said_by_class_score_and_place() -> None:
     boxes = np.zeros((40, 8, 6))
     boxes[:, :2] = [(0, 0, 8, 8, 0.7, 1), (8, 0, 16.5, 8, 0.9, 2)]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 from compile.config import ModelFile
 from compile.errors import ConfigError
@@ -78,6 +79,42 @@ def test_the_same_rows_without_groups_decide_alone(tmp_path: Path) -> None:
     found = judged(binary(tmp_path, scores, scores), {"metric": "agreement", "at_least": 0.98})
     assert found[0].status is Status.PASS
     assert found[0].measured.groups is None
+
+
+@pytest.mark.parametrize("wrong", [0, 3])
+def test_a_row_is_answered_otherwise_where_a_copy_of_it_is(tmp_path: Path, wrong: int) -> None:
+    """Of 600 rows, with 400 copies of the first hundred, copies of `wrong` rows are answered otherwise: so many of 600 differ."""
+    scores = np.random.default_rng(0).random(600)
+    original = np.concatenate([np.arange(600), np.tile(np.arange(100), 4)])
+    told = scores[original]
+    said = told.copy()
+    said[700 : 700 + wrong] = 1 - said[700 : 700 + wrong]
+    said[900 : 900 + wrong] = 1 - said[900 : 900 + wrong]
+    columns = {"copy": original != np.arange(ROWS), "original": original}
+    found = judged(binary(tmp_path / "a", told, said, **columns), {"metric": "agreement", "at_least": 0.9})
+    assert found[0].measured.value == pytest.approx(1 - wrong / 600)
+    assert found[0].measured.n == 600
+    (rank,) = judged(binary(tmp_path / "b", told, said, **columns), {"metric": "rank_correlation", "at_least": 0.5})
+    moved = np.concatenate([1 - scores[:wrong], scores[wrong:]])
+    assert rank.measured.value == pytest.approx(spearmanr(scores, moved).statistic, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("scores", "side"), [(np.linspace(0.6, 0.9, ROWS), "at or above"), (np.linspace(0, 0.4, ROWS), "below")]
+)
+def test_scores_on_one_side_of_the_threshold_are_no_suite(tmp_path: Path, scores: np.ndarray, side: str) -> None:
+    """A threshold of 50 where 0.5 was meant: even answers turned round would pass."""
+    with pytest.raises(ConfigError, match=f"the source is {side} 0.5 in all of its 1,000 rows"):
+        judged(binary(tmp_path, scores, scores), {"metric": "agreement", "at_least": 0.98})
+
+
+def test_a_rule_that_keeps_nothing_or_everything_is_refused(tmp_path: Path) -> None:
+    scores = np.random.default_rng(0).random(ROWS)
+    limit = {"metric": "route_flips", "at_most": 0.02}
+    for confidence, says in ((1.5, "keeps none of the 1,000 rows"), (0.05, "every answer is surer than 0.05")):
+        with pytest.raises(ConfigError, match=says):
+            judged(binary(tmp_path / str(confidence), scores, scores), limit, {**ROUTE, "confidence": confidence})
+    assert judged(binary(tmp_path / "sound", scores, scores), limit, {**ROUTE, "confidence": 0.8})
 
 
 def test_a_repeated_row_is_counted_once(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pytest
 
 from compile.config import ModelFile
@@ -29,6 +30,10 @@ def refused(folder: Path, text: str) -> str:
     with pytest.raises(ConfigError) as caught:
         read(folder, text)
     return str(caught.value)
+
+
+def columns_named(*names: str) -> dict[str, np.ndarray]:
+    return {name: np.arange(3) for name in names}
 
 
 def test_the_shipped_policy_is_accepted_and_every_limit_says_why() -> None:
@@ -218,21 +223,21 @@ def test_a_limit_that_this_model_can_never_meet_is_refused_not_skipped(tmp_path:
     limit = "  - {metric: auc, margin: 0.01, why: one point of area is bearable}\n"
     policy = read(tmp_path, f"{ROUTE}limits:\n{limit}{SPEED}")
     with pytest.raises(ConfigError, match=r"auc is a metric of binary_score; this model's task is classification"):
-        refuse_idle_limits(policy, model("classification"), ["labels", "payload_bytes"])
+        refuse_idle_limits(policy, model("classification"), columns_named(*["labels", "payload_bytes"]))
     with pytest.raises(ConfigError, match=r"auc needs labels; the suite has none"):
-        refuse_idle_limits(policy, model("binary_score"), ["payload_bytes"])
+        refuse_idle_limits(policy, model("binary_score"), columns_named(*["payload_bytes"]))
     with pytest.raises(ConfigError, match=r"no column `payload_bytes`"):
-        refuse_idle_limits(policy, model("binary_score"), ["labels"])
-    refuse_idle_limits(policy, model("binary_score"), ["labels", "payload_bytes"])
+        refuse_idle_limits(policy, model("binary_score"), columns_named(*["labels"]))
+    refuse_idle_limits(policy, model("binary_score"), columns_named(*["labels", "payload_bytes"]))
 
 
 def test_right_answers_are_expected_only_where_labels_can_tell(tmp_path: Path) -> None:
     policy = read(tmp_path, f"source: {{at_least: 0.9, why: it reached 0.93 when it was trained}}\nlimits:\n{SPEED}")
     assert policy.spelled["source"] == "source right at least 0.9"
-    refuse_idle_limits(policy, model("classification"), ["labels"])
+    refuse_idle_limits(policy, model("classification"), columns_named(*["labels"]))
     for kind, columns in (("classification", ["id"]), ("none", ["labels"])):
         with pytest.raises(ConfigError, match="source: right answers need labels"):
-            refuse_idle_limits(policy, model(kind), columns)
+            refuse_idle_limits(policy, model(kind), columns_named(*columns))
     for strange in ("1.0", "0", "90"):
         with pytest.raises(ConfigError, match="at_least"):
             read(tmp_path / strange, f"source: {{at_least: {strange}, why: it reached that}}\nlimits:\n{SPEED}")
@@ -257,7 +262,7 @@ def test_a_limit_that_can_never_bite_on_this_model_is_refused(
 ) -> None:
     policy = read(tmp_path, f"limits:\n  - {{{limit}, why: a limit that says nothing here}}\n{SPEED}")
     with pytest.raises(ConfigError, match=why):
-        refuse_idle_limits(policy, model(kind), columns)
+        refuse_idle_limits(policy, model(kind), columns_named(*columns))
 
 
 def test_divergence_beyond_what_it_can_be_is_refused_at_once(tmp_path: Path) -> None:

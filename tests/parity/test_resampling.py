@@ -320,6 +320,25 @@ def test_of_groups_none_is_better_than_nothing_lost_and_one_more_loss_never_help
     assert lows == sorted(lows, reverse=True)
 
 
+@pytest.mark.parametrize("times", [2, 3, 7])
+def test_bounds_at_more_groups_are_those_of_so_many_groups(times: int) -> None:
+    """The groups laid side by side so many times, unequal ones and some that differ throughout."""
+    rng = np.random.default_rng(times)
+    sizes = rng.integers(3, 30, 80).astype(float)
+    lost = np.where(rng.random(80) < 0.04, sizes, rng.binomial(sizes.astype(int), 0.01))
+    gained = rng.binomial((sizes - lost).astype(int), 0.02).astype(float)
+    tiled = [np.tile(one, times) for one in (gained, lost, sizes)]
+    for found, real in (
+        (betting.share(sizes - lost, sizes, 0.95, times), betting.share(tiled[2] - tiled[1], tiled[2], 0.95)),
+        (betting.difference(gained, lost, sizes, 0.95, times), betting.difference(*tiled, 0.95)),
+        (
+            betting.ratio(sizes - lost, sizes, sizes, 0.95, times),
+            betting.ratio(tiled[2] - tiled[1], tiled[2], tiled[2], 0.95),
+        ),
+    ):
+        assert (found.value, found.low, found.high) == pytest.approx((real.value, real.low, real.high), abs=1e-9)
+
+
 @given(st.integers(1, 60), st.integers(0, 2**32 - 1), st.floats(0.01, 0.99))
 @settings(max_examples=100, deadline=None)
 def test_a_bound_is_proven_exactly_up_to_where_it_lies(count: int, seed: int, least: float) -> None:

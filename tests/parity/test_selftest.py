@@ -423,6 +423,15 @@ def test_too_little_data_is_said_and_an_unknown_target_is_named(project: Path) -
     assert "name more data under `pool`" in json_of(done)["error"]["message"]
 
 
+def test_a_pool_that_leaves_the_healthy_artifact_undecided_is_said_before_anything_is_planted(project: Path) -> None:
+    """A sixth of 600 rows: of a hundred equal answers no more than 97 % are proven, and 98 % is asked."""
+    done = run_in(project, "selftest", "tiny", "edge-x86-openvino-fp32", "--seeds", "1")
+    assert done.returncode == 2, done.stderr
+    assert "on suites of 100 rows or groups" in done.stderr
+    assert "undecided in 8 of 8 (agreement" in done.stderr
+    assert "the suite itself has 600: bring a `pool` of 3,000" in done.stderr
+
+
 def test_rows_of_the_pool_that_are_also_in_the_suite_are_refused(project: Path) -> None:
     config = project / "configs" / "models" / "tiny.yaml"
     config.write_text(config.read_text() + "pool: {npz: tiny/suite.npz}\n")
