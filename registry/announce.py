@@ -19,6 +19,7 @@ from parity.check import Outcome
 from parity.dossier import FACTS, RELEASE_PAGE
 from parity.dossier.advice import when_refused
 from parity.dossier.document import parse
+from parity.observe import carried_folder
 from registry.location import Location
 from registry.publish import Published
 
@@ -72,6 +73,8 @@ def say(ending: Ending, as_json: bool) -> int:
         for complaint in report.complaints(outcome):
             console.print(f"\n[bold]{outcome.name}[/] {outcome.status}: ", end="")
             console.print(complaint, markup=False)
+    for text in _carried(ending):
+        console.print(f"\n{text}", markup=False)
     for edit in _edits(ending):
         console.print(f"\npolicy edited after a verdict existed: {edit}", markup=False)
     for text in (*_closing(ending), *_where(ending)):
@@ -102,6 +105,17 @@ def _closing(ending: Ending) -> list[str]:
         f"  {me} promote {name} {version} staging{there}",
         f"  {me} pull {name}@{version} --target {edge} --to pulled/{name}{there}",
         f"  {me} verify pulled/{name} --run",
+    ]
+
+
+def _carried(ending: Ending) -> list[str]:
+    """Which targets were judged on answers from elsewhere, and how to have them answered here again."""
+    line = ending.line
+    return [
+        f"{o.name}: judged on answers {o.verdict['observed']}; to have it answered here, remove "
+        f"{os.path.relpath(carried_folder(line, o.name))}"
+        for o in ending.outcomes
+        if str(o.verdict.get("observed", "")).startswith("carried")
     ]
 
 

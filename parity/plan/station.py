@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from compile import build
 from compile.config import TargetFile, TaskKind, load_target
 from compile.dataset import columns_of
+from compile.errors import ConfigError
 from compile.line import Line
 from compile.source import refuse_no_model
 from parity.kinds import codes
@@ -108,6 +109,10 @@ def plan(line: Line, flips: float) -> list[Planned]:
     found = []
     for use in line.config.uses:
         target = load_target(line.project, use.name)
+        if not any(target.precision in limit.precision for limit in policy.limits):
+            raise ConfigError(
+                f"policy {line.config.policy}: no limit binds {use.name}, which is {target.precision}: nothing would be judged of it"
+            )
         limits = limits_of(line, policy, target, labels="labels" in columns)
         planned_ones = [(limit, against) for limit, against in limits if limit.metric in PLANNED]
         others = _sides([(limit, against) for limit, against in limits if limit.metric not in PLANNED])

@@ -114,6 +114,15 @@ def test_what_the_other_machine_answered_is_judged_and_not_what_this_one_would(
     assert verdict_on(done, "cloud-cpu-onnxruntime")["status"] == "PASS"
 
 
+def test_a_carried_observation_is_told_with_every_run_until_it_is_removed(project: Path, observation: Path) -> None:
+    assert run_in(project, "check", "tiny", "--observation", str(observation)).returncode == 0
+    again = run_in(project, "check", "tiny").stdout
+    assert ": judged on answers carried here from" in again
+    place = next(line.split("remove ")[1] for line in again.splitlines() if "remove " in line)
+    shutil.rmtree(project / place)
+    assert "carried here" not in run_in(project, "check", "tiny").stdout
+
+
 def test_other_inputs_make_a_carried_observation_stale_and_this_machine_answers_again(
     project: Path, observation: Path
 ) -> None:

@@ -112,6 +112,25 @@ def test_a_slice_too_small_to_pass_makes_the_limit_hopeless() -> None:
     assert (found.plans[0].most, found.plans[0].chance, found.all_limits) == (None, 0.0, 0.0)
 
 
+def test_a_target_that_no_limit_binds_is_refused_and_copies_are_not_counted(project: Path) -> None:
+    suite = project / "tiny" / "suite.npz"
+    with np.load(suite) as arrays:
+        np.savez(suite, **{name: np.concatenate([arrays[name], arrays[name][:200]]) for name in arrays.files})
+    done = run_in(project, "plan", "tiny")
+    assert done.returncode == 0, done.stderr
+    assert "600 rows" in done.stdout
+    policy = project / "configs" / "policies" / "default.yaml"
+    text = policy.read_text().replace("precision: [float32]", "precision: [float16]")
+    policy.write_text(
+        text.replace("    at_least: 0.98\n", "    at_least: 0.98\n    precision: [int8]\n").replace(
+            "    margin: 0.01\n", "    margin: 0.01\n    precision: [int8]\n"
+        )
+    )
+    done = run_in(project, "plan", "tiny")
+    assert done.returncode == 2
+    assert "no limit binds cloud-cpu-onnxruntime, which is float32" in done.stderr
+
+
 @pytest.mark.parametrize("grouped", [False, True])
 def test_kinds_that_are_all_too_small_are_said_not_to_pass(grouped: bool) -> None:
     """Two hundred stores of five rows: the judge cuts no slice. In `by` of a column that it can cut there is a chance."""
