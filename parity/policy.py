@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from compile.config import ModelFile, Strict, names_of
@@ -14,6 +13,9 @@ from compile.errors import ConfigError, nearest
 from compile.project import Project
 from compile.yaml_file import load
 from parity.limit import CONFIDENCE, NOT_SLICED, Limit
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 OF_SIZE = "goal size"
 """How a goal is spelled that frees int8 from the limit on its latency."""
