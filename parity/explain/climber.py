@@ -165,8 +165,8 @@ class Climber:
 
 
 def _told(error: ToolchainError) -> str:
-    """What went wrong, without where its log was: that folder is gone when this is read."""
-    text = str(error).splitlines()[0].split(". Its log is")[0]
+    """What went wrong, on one line, without where its log was: that folder is gone when this is read."""
+    text = " ".join(str(error).split(". Its log is")[0].split())
     return text.split(": ", 3)[-1] if text.count(": ") > 2 else text
 
 

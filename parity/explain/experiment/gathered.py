@@ -1,7 +1,8 @@
 """A `Case` put together from what lies in folders: which batches, which graphs, before and after what the front made of them.
 
 In: places, graphs, the standings of the rungs that ran. Out: a `Case`. The rule: all graphs are made alike before they are
-compared: without branches that the suite does not take, normalizations folded, integers as the floats that they stand for.
+compared: without branches that the suite does not take, normalizations folded, integers as the floats that they stand for,
+nodes of the same names in one order.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from parity.explain.experiment.case import Case, rows_to_sample, sample, unproce
 from parity.explain.experiment.ladder import Scale, Standing, alike, outputs_of
 from parity.explain.experiment.rungs import Places
 from parity.explain.graph.branches import straightened
-from parity.explain.graph.folding import folded_alike
+from parity.explain.graph.folding import folded_alike, unfolded
 from parity.explain.graph.integers import floated
+from parity.explain.graph.order import in_order_of
 from parity.explain.graph.simulate import with_stream
 from parity.explain.mistake.pace import Pace
 from parity.kinds import codes
@@ -64,9 +66,11 @@ def gathered(
     all_graphs = graphs if lies is None else (*graphs, lies)
     flat = [straightened(graph, sampled, config.signature) for graph in all_graphs]
     exact, fresh, *theirs = folded_alike(flat)
+    integers = floated(theirs[0]) if theirs else None
+    exact = exact if integers is None else unfolded(exact, integers)
     if at.graph == at.float_graph:
         fresh = exact
-    found = floated(theirs[0]) if theirs else None
+    found = None if integers is None else in_order_of(exact, integers)
     streams = [batch["stream"] for batch in sampled if "stream" in batch] or None
     if groups is not None and streams is None:
         each = np.split(groups, np.cumsum(rows)[:-1])

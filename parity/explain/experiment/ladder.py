@@ -3,7 +3,8 @@
 In: what the source and each rung answered on the suite. Out: a `Standing` for each rung. The rules, none of them a matter
 of taste: a rung that should only reorder sums breaks where it is further from the rung before than the policy lets a float
 compile be from the source, in noise floors; a rung that rounds by design (the quantized graph) breaks where it is past
-that floor; what compiles it breaks where it more than doubles the error that was there before.
+that floor; what compiles it breaks where it more than doubles the error that was there before. Where the source itself rounds
+so coarsely that its floor says little (it stores integers), what was found breaks where it more than doubles that error, too.
 """
 
 from __future__ import annotations
@@ -42,6 +43,9 @@ Rule = Literal["floor", "doubled"]
 DOUBLED = 2.0
 FLOORS = 10.0
 """Where the policy sets no `float_error`: the default policy's own limit."""
+COARSE = 1e-2
+"""Noise over signal of four bits' rounding (about 20 dB): a limit that lets as much pass is none for rounding to float32."""
+FOUND = frozenset({"artifact as found", "observation as found"})
 CONFIDENCE = 0.95
 ANSWERS, ORDER = "answers.npy", "order.npy"
 """Beside each rung its answers, and beside all of them the row of the suite that each answer belongs to."""
@@ -133,6 +137,8 @@ def _standing(
     broke = not floors <= scale.allowed
     if rung.rule == "doubled" and before is not None:
         broke = broke and not noise <= DOUBLED * before.noise
+    if rung.name in FOUND and before is not None and scale.allowed**2 * _floor_noise(source, config, scale) > COARSE:
+        broke = broke or noise > max(DOUBLED * before.noise, COARSE)
     return Standing(
         rung, bounds, int((~same).sum()), len(same), noise, step, floors, (), broke and rung.name != "source"
     )
@@ -159,6 +165,16 @@ def noise_between(one: Observed, other: Observed, config: ModelFile) -> float:
             found.append(noise_over_signal(ours, theirs))
         else:
             found.append(float(np.mean([np.mean(a != b) for a, b in zip(ours, theirs, strict=True)])))
+    return max(found)
+
+
+def _floor_noise(source: Observed, config: ModelFile, scale: Scale) -> float:
+    """The largest noise over signal of an output that is one noise floor off throughout."""
+    found = [0.0]
+    for tensor in config.signature.answers:
+        if tensor.name in scale.floors:
+            numbers = np.concatenate([batch[tensor.name].ravel() for batch in source.batches()]).astype(np.float64)
+            found.append(scale.floors[tensor.name] ** 2 / max(float((numbers**2).mean()), np.finfo(float).tiny))
     return max(found)
 
 

@@ -6,8 +6,8 @@ is quantization only where the weights are the source's as far as their integers
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -23,7 +23,24 @@ from parity.explain.graph.weights import weights_of, with_arrays
 if TYPE_CHECKING:
     import onnx
 
+Bounds = Literal["kept", "at 0", "none"]
 ROUNDING = frozenset({"QuantizeLinear", "DynamicQuantizeLinear"})
+MOVING = frozenset(
+    {
+        "Flatten",
+        "Gather",
+        "Identity",
+        "MaxPool",
+        "Reshape",
+        "Resize",
+        "Slice",
+        "Split",
+        "Squeeze",
+        "Transpose",
+        "Unsqueeze",
+    }
+)
+"""Operators that take integers as they take floats, and give the same numbers at other places."""
 FAR = float(np.finfo(np.float32).max)
 
 
@@ -43,7 +60,7 @@ def quantizers(case: Case) -> Exchange | None:
     twins = {key: twin for key, twin in paired(ours, theirs).items() if theirs[key].is_integer}
     unrounded = {key: facing(ours[twin], theirs[key], twin, key).array for key, twin in twins.items()}
     alike = {key: array for key, array in unrounded.items() if array.shape == theirs[key].array.shape}
-    attempts = (with_arrays(unquantized(case.found, widened=widened), alike) for widened in (False, True))
+    attempts = (with_arrays(unquantized(case.found, bounds), alike) for bounds in get_args(Bounds))
     gone = max(share_gone(case, case.exact, attempt, None) for attempt in attempts)
     if gone <= MOST_LEFT:
         return None
@@ -55,10 +72,11 @@ def quantizers(case: Case) -> Exchange | None:
     )
 
 
-def unquantized(model: onnx.ModelProto, *, widened: bool) -> onnx.ModelProto:
+def unquantized(model: onnx.ModelProto, bounds: Bounds) -> onnx.ModelProto:
     """The same graph in which quantizers of activations only cut off, and round no more; weights stay as they decode.
 
-    `widened`: they do not cut off either, but for those whose least value is 0, which often stand for a Relu.
+    `bounds`: where they cut off; at a least value of 0 alone, which often stands for a Relu; or not even there, as behind a SiLU,
+    whose few negative numbers a range may leave out.
     """
     import onnx
     from onnx import numpy_helper
@@ -71,25 +89,39 @@ def unquantized(model: onnx.ModelProto, *, widened: bool) -> onnx.ModelProto:
     for number, node in enumerate(copy.graph.node):
         if node.op_type == "DequantizeLinear" and node.input[0] in opened_up:
             _become(node, "Identity", [node.input[0]])
-        decoders = reading.get(node.output[0], []) if node.output else []
         if node.op_type == "DynamicQuantizeLinear":
             untouched[node.output[0]] = node.input[0]
         if node.op_type == "DequantizeLinear" and node.input[0] in untouched:
             _become(node, "Identity", [untouched[node.input[0]]])
-        if node.op_type != "QuantizeLinear" or node.input[0] not in ranges or not decoders:
+        if node.op_type != "QuantizeLinear" or node.input[0] not in ranges:
             continue
-        if all(one.op_type == "DequantizeLinear" for one in decoders):
+        if decoded := _decoded(node.output[0], reading):
             ends = [f"end_{number}_{i}" for i in range(2)]
             low, high = ranges[node.input[0]]
-            if widened:
-                low, high = (0.0 if low >= 0 else -FAR, FAR)
+            if bounds != "kept":
+                low, high = (0.0 if low >= 0 and bounds == "at 0" else -FAR, FAR)
             copy.graph.initializer.extend(
                 numpy_helper.from_array(np.array(end, np.float32), name)
                 for end, name in zip((low, high), ends, strict=True)
             )
             _become(node, "Clip", [node.input[0], *ends])
-            opened_up.add(node.output[0])
+            opened_up.update(decoded)
+    del copy.graph.value_info[:]  # what was integers there is floats now
     return copy
+
+
+def _decoded(name: str, reading: Mapping[str, Sequence[onnx.NodeProto]]) -> list[str] | None:
+    """A tensor of integers as decoders read it, behind operators that only move it; None where anything else reads it."""
+    found: list[str] = []
+    for node in reading.get(name, ()):
+        if node.input[0] != name or node.op_type not in MOVING | {"DequantizeLinear"}:
+            return None
+        moved = [[name]] if node.op_type == "DequantizeLinear" else [_decoded(out, reading) for out in node.output]
+        for one in moved:
+            if one is None:
+                return None
+            found.extend(one)
+    return found
 
 
 def _become(node: onnx.NodeProto, op: str, inputs: Sequence[str]) -> None:

@@ -22,6 +22,8 @@ ENOUGH = 0.995
 """Share of a tensor's numbers that must be equal: a quantizer may clip the few outermost."""
 NARROW = {"bfloat16": 2.0**-7, "float16": 2.0**-10}
 """Formats of half the bits, and the most that cutting a number off to them takes from it; rounding takes half of that."""
+LEAST = 2.0**-23
+"""Two of float16's smallest steps: numbers near its end are rounded to whole ones, or lifted to 1e-7, as converters do."""
 SETTING = re.compile(r"constant|scalar|\bval_\d|epsilon", re.IGNORECASE)
 """How exporters name the numbers that they write into a graph; weights have their parameters' names."""
 ENOUGH_TO_TELL = 8
@@ -162,9 +164,11 @@ def difference(reference: Weight, candidate: Weight) -> Gap | None:
     """None where the candidate's numbers are the reference's as far as both are stored."""
     one, other = reference.array.astype(np.float64), candidate.array.astype(np.float64)
     room = 0.505 * (reference.step + candidate.step) + STORED_AS * np.abs(one)
+    if is_narrow(candidate, "float16"):
+        room = room + LEAST
     if candidate.is_integer:  # the zero point is rounded too: the outermost numbers may lie up to a step away
         room = np.where((other == other.max()) | (other == other.min()), 2 * room, room)
-    if float((np.abs(other - one) <= room).mean()) >= ENOUGH:
+    if not other.size or float((np.abs(other - one) <= room).mean()) >= ENOUGH:
         return None
     energy = float((one**2).sum())
     factor = float((one * other).sum()) / energy if energy else 0.0
@@ -187,4 +191,4 @@ def is_narrow(weight: Weight, kind: str) -> bool:
 def loses(reference: Weight, candidate: Weight, room: float) -> bool:
     """Whether the candidate's numbers are the reference's up to `room` (relative), and not all the same."""
     gap = np.abs(candidate.array.astype(np.float64) - reference.array)
-    return bool(gap.any() and (gap <= room * np.abs(reference.array) + 2.0**-24).all())
+    return bool(gap.any() and (gap <= room * np.abs(reference.array) + LEAST).all())
