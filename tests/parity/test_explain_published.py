@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import QuantFormat, quantize_dynamic, quantize_static
 
 from parity.explain.experiment.quantized import unquantized
@@ -205,3 +205,24 @@ def test_a_range_that_leaves_out_a_silus_negative_numbers_is_quantization(
     last = helper.make_node("MatMul", ["d", "v"], ["y"], "MatMul_3")
     cause = found_for(tmp_path, model([*ways[:3], *between, last], stored | ends | other), sound)
     assert cause.kind == said, cause.sentence
+
+
+@pytest.mark.parametrize(
+    ("moved", "said"), [(0.0, {"runtime precision"}), (0.02, {"stale or wrong weights", "export"})]
+)
+def test_a_file_in_half_precision_whose_normalizations_stand_apart(
+    tmp_path: Path, moved: float, said: set[str]
+) -> None:
+    """Folded, a bias is the difference of numbers that were each rounded: no number of float16 any more."""
+    narrow = normalized(mean=3)
+    for tensor in narrow.graph.initializer:
+        array = numpy_helper.to_array(tensor)
+        if array.dtype == np.float32:
+            other = array * (1 + moved * np.random.default_rng(1).uniform(-1, 1, array.shape))
+            tensor.CopyFrom(numpy_helper.from_array(other.astype(np.float16), tensor.name))
+    enters, leaves = ({"to": to} for to in (TensorProto.FLOAT16, TensorProto.FLOAT))
+    narrow.graph.node[0].input[0], narrow.graph.node[-1].output[0] = "halved", "answer"
+    narrow.graph.node.insert(0, helper.make_node("Cast", ["x"], ["halved"], **enters))
+    narrow.graph.node.append(helper.make_node("Cast", ["answer"], ["y"], **leaves))
+    cause = found_for(tmp_path, narrow, folded(normalized(mean=3)))
+    assert cause.kind in said, cause.sentence

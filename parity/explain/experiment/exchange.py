@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Literal
 from compile import percent
 from compile.errors import ToolchainError
 from parity.explain.experiment.case import Case
-from parity.explain.graph.gaps import ENOUGH_TO_TELL, NARROW, Gap, facing, gaps, is_narrow, loses, paired
+from parity.explain.graph.folding import folded_alike
+from parity.explain.graph.gaps import ENOUGH_TO_TELL, NARROW, Gap, facing, gaps, is_narrow, is_rounded, loses, paired
 from parity.explain.graph.rounding import widened
 from parity.explain.graph.simulate import Batch
 from parity.explain.graph.tensors import Saturation, saturations
@@ -62,7 +63,8 @@ def weights(case: Case, truth: Truth = None) -> Exchange | None:
 def narrow(case: Case) -> Exchange | None:
     """Weights that are the source's, stored in half the bits: rounded or cut off; and what is computed in so few."""
     assert case.found is not None
-    wide = widened(case.found)
+    halved = widened(case.found)
+    _, wide = folded_alike([case.exact, halved])
     ours, theirs = weights_of(case.exact), weights_of(wide)
     for kind, room in NARROW.items():
         stored = {key: twin for key, twin in paired(ours, theirs).items() if is_narrow(theirs[key], kind)}
@@ -79,9 +81,16 @@ def narrow(case: Case) -> Exchange | None:
             )
             modules = list(dict.fromkeys(theirs[key].module for key in lost))
             return Exchange("runtime precision", sentence, "store the weights in float32", modules, mended)
-    gone = 0.0 if wide is case.found else share_gone(case, case.exact, wide, None)
-    told = f"the artifact computes in half precision; computed in float32, {percent.whole(gone)} of the error is gone"
-    return Exchange("runtime precision", told, "compute in float32", [], wide) if gone > MOST_LEFT else None
+    if halved is case.found:
+        return None
+    faced = {key: facing(ours[twin], theirs[key], twin, key) for key, twin in paired(ours, theirs).items()}
+    alike = {key: own.array for key, own in faced.items() if is_rounded(own, theirs[key])}
+    for mended, how in ((wide, ""), (with_arrays(wide, alike), " from the source's weights")):
+        gone = share_gone(case, case.exact, mended, None)
+        if gone > MOST_LEFT:
+            told = f"the artifact computes in half precision; computed in float32{how}, {percent.whole(gone)} of the error is gone"
+            return Exchange("runtime precision", told, "compute in float32", [], mended)
+    return None
 
 
 def suspected_weights(case: Case) -> Iterator[tuple[Exchange, onnx.ModelProto]]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from parity.explain.graph.decoding import Stored
-from parity.explain.graph.points import readers
+from parity.explain.graph.points import QUANTIZING, readers
 
 if TYPE_CHECKING:
     import onnx
@@ -45,7 +45,7 @@ def folded(model: onnx.ModelProto) -> onnx.ModelProto:
         layer = producers.get(node.input[0]) if node.op_type == NORMALIZATION else None
         if layer is None or layer.op_type != "Conv" or layer.output[0] in outputs:
             continue
-        if len(reading[layer.output[0]]) == 1 and set(node.input[1:]) | set(layer.input[1:]) <= stored.arrays.keys():
+        if len(reading[layer.output[0]]) == 1 and _are_floats(stored.arrays, [*node.input[1:], *layer.input[1:]]):
             taken[layer.output[0]] = node
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
@@ -60,13 +60,19 @@ def folded(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
+def _are_floats(arrays: Mapping[str, Array], names: Sequence[str]) -> bool:
+    """Whether all of these are stored, in float32: half of it would be rounded again."""
+    return all(name in arrays and arrays[name].dtype == np.float32 for name in names)
+
+
 def unfolded(model: onnx.ModelProto, other: onnx.ModelProto) -> onnx.ModelProto:
     """The graph with the other's normalizations apart, behind stored convolutions that give tensors of the same names."""
     import onnx
 
     theirs = Stored(other).arrays
     apart = {node.output[0]: node for node in other.graph.node if node.op_type == NORMALIZATION}
-    if not apart or any(node.op_type == NORMALIZATION for node in model.graph.node):
+    in_integers = any(node.op_type in QUANTIZING for node in other.graph.node)
+    if not (apart and in_integers) or any(node.op_type == NORMALIZATION for node in model.graph.node):
         return model
     stored = Stored(model)
     copy = onnx.ModelProto()

@@ -192,3 +192,12 @@ def loses(reference: Weight, candidate: Weight, room: float) -> bool:
     """Whether the candidate's numbers are the reference's up to `room` (relative), and not all the same."""
     gap = np.abs(candidate.array.astype(np.float64) - reference.array)
     return bool(gap.any() and (gap <= room * np.abs(reference.array) + LEAST).all())
+
+
+def is_rounded(reference: Weight, candidate: Weight) -> bool:
+    """Whether the candidate's numbers are the reference's up to the energy that rounding to half the bits brings; single ones
+    that are differences of larger ones may be further off."""
+    if reference.array.shape != candidate.array.shape:
+        return False
+    one, other = reference.array.astype(np.float64), candidate.array.astype(np.float64)
+    return float(((other - one) ** 2).sum()) <= STORED_AS**2 * float((one**2).sum())
