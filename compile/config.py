@@ -177,6 +177,13 @@ class ModelFile(Strict):
         return tuple(t if isinstance(t, TargetUse) else TargetUse(name=t) for t in self.targets)
 
     @property
+    def classes(self) -> int | None:
+        """How many classes a classifier's answer scores; None where it does not say: bare answers, a `postprocess`, a free axis."""
+        named = [t for t in self.signature.answers if self.task.output in (None, t.name)]
+        size = named[0].shape[-1] if named and len(named[0].shape) > 1 and not self.task.postprocess else None
+        return size if self.task.kind == "classification" and isinstance(size, int) else None
+
+    @property
     def signature(self) -> Signature:
         tensors = {k: Tensor(k, v.dtype, v.shape) for k, v in (self.inputs | self.outputs).items()}
         named = {part for tensor in tensors.values() for part in tensor.shape if isinstance(part, str)}

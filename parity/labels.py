@@ -29,9 +29,8 @@ def refuse_strange(config: ModelFile, labels: Array | None) -> None:
     task = config.task
     if task.kind == "detection" and labels is not None and labels.ndim == 3 and not (labels[..., -1] >= 0).any():
         raise ConfigError("suite: labels: no row has an object (class -1 stands for none); leave the labels out")
-    named = [t for t in config.signature.answers if task.output in (None, t.name)]
-    classes = named[0].shape[-1] if named and len(named[0].shape) > 1 else None
-    if task.kind != "classification" or task.postprocess or labels is None or not isinstance(classes, int):
+    classes = config.classes
+    if classes is None or labels is None:
         return
     if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= classes:
         strange = labels if labels.dtype.kind not in "iu" else labels[(labels < 0) | (labels >= classes)]

@@ -181,12 +181,8 @@ def refuse_idle_limits(policy: Policy, config: ModelFile, columns: Mapping[str, 
 
 def _refuse_route_that_keeps_all(confidence: float, config: ModelFile) -> None:
     """ConfigError where nothing is ever less sure than the rule asks: the larger of two shares is half, of K the K-th part."""
-    task = config.task
-    named = [t for t in config.signature.answers if task.output in (None, t.name)]
-    classes = named[0].shape[-1] if named and len(named[0].shape) > 1 and not task.postprocess else None
-    least = 0.5 if task.kind == "binary_score" and task.threshold < 1 else 0.0
-    if task.kind == "classification" and isinstance(classes, int):
-        least = 1 / classes
+    of_scores = config.task.kind == "binary_score" and config.task.threshold < 1
+    least = 0.5 if of_scores else 1 / config.classes if config.classes else 0.0
     if confidence < least:
         raise ConfigError(
             f"policy {config.policy}: route: every answer is surer than {confidence:g}, so that the rule keeps all and no limit on "

@@ -67,9 +67,18 @@ def macro_f1(rows: Rows, limit: Limit) -> Quality:
         sides = [2 * hits / np.maximum(found, TINY) for hits, found in ((right, told), (good, said))]
         return np.stack([side.mean(axis=-1) for side in sides], axis=-1)
 
-    rarest = float(np.bincount(label).min()) / len(labels)
     counts = Counts(cells, 4 * len(classes), figure)
-    return Quality(counts, told != said, 3 / (len(classes) * rarest))
+    told_of = [np.bincount(side[side >= 0], minlength=len(classes)) for side in sides]
+    worst = max(_worst_of_f1(np.bincount(label) + of, len(labels)) for of in told_of)
+    return Quality(counts, told != said, worst / len(classes))
+
+
+def _worst_of_f1(named: Array, rows: int) -> float:
+    """What the classes' F1 can lose or win together, for a share of 1 of rows that change. `named`: how often each class is
+    labelled and answered, of either side, S. F1 is 2 hits / S: k hits lost leave 2 (hits - k) / (S - k), which is at most
+    2 k / S less, and k false answers more leave 2 hits / (S + k), at most k / S less; the two befall different classes."""
+    first, *others = np.sort(named)[:2].tolist()
+    return float(rows * (2 / first + sum(1 / other for other in others)))
 
 
 def _place(values: Array, classes: Array) -> NDArray[np.int64]:
@@ -90,7 +99,8 @@ def f1(rows: Rows, limit: Limit) -> Quality:
             [2 * right / np.maximum(there + told, TINY), 2 * good / np.maximum(there + said, TINY)], axis=-1
         )
 
-    return Quality(by_kind(table, figure), told != said, 2 / max(float(positive.mean()), TINY))
+    named = min(int(positive.sum() + side.sum()) for side in (told, said))
+    return Quality(by_kind(table, figure), told != said, 2 * len(positive) / max(named, 1))
 
 
 def auc(rows: Rows, limit: Limit) -> Quality:

@@ -27,7 +27,8 @@ def lines(found: Sequence[Planned]) -> list[str]:
             shown.append(f"  not foreseen here: {', '.join(first.unforeseen)}")
         if first.plans or first.rehearsed:
             chance = f"passes with a chance of at least {percent.share(min(first.all_limits, 0.999), 1)}"
-            shown.append(f"  all of these together: {chance} (misses of limits and sides added up)")
+            copy = "" if first.copy else "; one that moves nothing at all stays undecided"
+            shown.append(f"  all of these together: {chance} (misses of limits and sides added up){copy}")
     return shown
 
 

@@ -94,11 +94,8 @@ class Rehearsals:
 
 
 def _suite(config: ModelFile, columns: Mapping[str, Array], route: Route | None) -> _Suite:
-    """Of the suite's columns, those rows that count."""
-    picked = columns["row"]
-    if "copy" in columns:
-        picked = picked[~columns["copy"][picked]]
-    kept = {name: values[picked] for name, values in columns.items() if name not in ("copy", "original")}
+    """Of the suite's columns, the rows that count."""
+    kept = {name: values[columns["row"]] for name, values in columns.items()}
     return _Suite(config.task, kept, 0.5 if route is None else route.confidence)
 
 

@@ -81,7 +81,8 @@ ALONE = Shape()
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """The plan of one target. `all_limits`: at least this is the chance that an equal model passes all of them.
+    """The plan of one target. `all_limits`: at least this is the chance that an equal model passes all of them; `copy`: whether
+    one that moves nothing at all does, which of few rows is not always proven.
 
     `groups`: how many groups the rows are, where they are grouped. `rehearsed`: limits that resampling decides;
     `unforeseen`: those of them whose answers cannot be made up.
@@ -95,6 +96,7 @@ class Planned:
     flips: float
     plans: Sequence[Plan]
     all_limits: float
+    copy: bool
 
 
 def plan(line: Line, flips: float) -> list[Planned]:
@@ -207,7 +209,8 @@ def planned(
             tests = [passes(limit) for limit, against in limits if against == side and limit.metric != "worst_slice"]
             misses += 1 - chance(lambda d, g, n, tests=tests: all(t(d, g, n) for t in tests), rows, flips)  # type: ignore[misc]
     misses += sum((len(one.against) * (1 - one.chance) for one in rehearsed), 0.0)
-    return Planned(target, rows, groups, rehearsed, (), flips, plans, max(0.0, 1 - misses))
+    copy = all(plan.most is not None for plan in plans) and all(one.copy for one in rehearsed)
+    return Planned(target, rows, groups, rehearsed, (), flips, plans, max(0.0, 1 - misses), copy)
 
 
 def _planned(limit: Limit, against: Against, rows: int, flips: float, shape: Shape) -> Plan:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from compile.config import ModelFile, TargetFile
 from compile.errors import ConfigError
 from compile.signature import BATCH
+from compile.worker import MOST_ALONE
 from parity.judge import examine
 from parity.policy import Policy
 from parity.selftest.witness import Outputs, Witness, write_outputs
@@ -37,8 +38,6 @@ class Caught:
 
 
 Asked = Literal["again", "alone"]
-MOST_ALONE = 16
-"""As many as an observation asks (`compile/worker.py`)."""
 LAWS = ("schema", "finite", "not constant", "steady", "limits")
 PIECES = 2
 FIXED: Mapping[str, float] = {"1e-5": 1e-5, "1e-1": 1e-1}

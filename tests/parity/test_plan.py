@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from compile.config import ModelFile, TargetFile
-from parity.limit import Limit
+from parity.limit import Against, Limit
 from parity.plan import outlook
 from parity.plan.account import lines
 from parity.plan.exact import chance, passes
@@ -204,6 +204,21 @@ def test_more_flips_make_it_less_likely_and_no_rows_help_where_the_limit_is_belo
     chances = [rehearsed(change, labels(1500), flips).chance for flips in (0.002, 0.05, 0.3)]
     assert chances[0] > chances[2]
     assert chances == sorted(chances, reverse=True)
+
+
+def test_that_a_copy_is_not_proven_is_said_of_all_limits_together() -> None:
+    """The chance of a model that flips some answers can be good where one that moves nothing is left undecided."""
+    rare = {"labels": (np.arange(100) % 20 == 0).astype(np.int64)}
+    unproven, proven = (
+        rehearsed(Limit(metric="auc", margin=margin, why=WHY), rare, 0.0, "binary_score") for margin in (0.005, 0.8)
+    )
+    limits: list[tuple[Limit, Against]] = [(AGREEMENT, "source")]
+    both, one = (planned("t", limits, 4_000, 0.005, rehearsed=[of]) for of in (unproven, proven))
+    assert (both.copy, one.copy, planned("t", limits, 10, 0.005).copy) == (False, True, False)
+    assert [lines([of])[-1].endswith("; one that moves nothing at all stays undecided") for of in (both, one)] == [
+        True,
+        False,
+    ]
 
 
 def test_a_copy_that_few_anomalies_do_not_prove_is_said() -> None:

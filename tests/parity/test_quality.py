@@ -188,6 +188,33 @@ def test_a_stream_that_drifts_wholly_moves_the_drift_by_no_more_than_its_worst(l
     assert found.worst == pytest.approx(max(weights))
 
 
+@pytest.mark.parametrize("shares", [(1, 1, 1, 1), (40, 10, 4, 1), (1, 60)])
+@pytest.mark.parametrize("k", [1, 3, 8])
+@pytest.mark.parametrize("errors", [0.0, 0.3])
+def test_no_few_rows_cost_an_f1_more_than_the_worst(shares: tuple[int, ...], k: int, errors: float) -> None:
+    """Rows changed from every class to every other, and from the worst of them to the nearest: none costs more, and it is not
+    far from what the dearest does."""
+    random, n, many = np.random.default_rng(k), 600, len(shares)
+    labels = random.choice(many, n, p=np.array(shares) / sum(shares))
+    told = np.where(random.random(n) < errors, random.integers(0, many, n), labels)
+    wanted = {"macro_f1": labels, "f1": (labels == 0).astype(int)}
+    for metric, truth in wanted.items():
+        kind = "classification" if metric == "macro_f1" else "binary_score"
+        given = told if metric == "macro_f1" else (told == 0).astype(float)
+        dearest = 0.0
+        for of in np.unique(given):
+            for to in np.unique(given)[np.unique(given) != of]:
+                for right in (True, False):
+                    changed = given.copy()
+                    changed[np.flatnonzero((given == of) & ((given == truth) == right))[:k]] = to
+                    for pair in ((given, changed), (changed, given)):
+                        found = quality.QUALITIES[metric](rows(kind, *pair, truth), limit(metric))
+                        value = np.ptp(sides(found.figure, np.ones(n)))
+                        assert value <= found.worst * found.differs.mean() + 1e-12
+                        dearest = max(dearest, value / max(found.worst * found.differs.mean(), 1e-12))
+        assert dearest > 0.3
+
+
 def boxes(*found: tuple[float, float, float, float, float, int]) -> np.ndarray:
     return np.array(found, float).reshape(1, -1, 6)
 
