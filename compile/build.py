@@ -77,9 +77,9 @@ def source_inputs(line: Line) -> dict[str, str]:
         "inputs and outputs in the config": digest.of_document(line.config.signature.document()),
     }
     if path is not None:
-        inputs[path.relative_to(line.project.root).as_posix()] = _digest_of(
-            line, str(path), "source", file_key(line.config.source)
-        )
+        inside = path.is_relative_to(line.project.root)
+        name = path.relative_to(line.project.root).as_posix() if inside else f"{path.name}, outside of the project"
+        inputs[name] = _digest_of(line, str(path), "source", file_key(line.config.source))
     brought = fetched(line)
     return inputs if brought is None else inputs | {"fetched model": brought.digest}
 

@@ -45,6 +45,10 @@ class Source:
     graph: onnx.ModelProto | None = None
 
 
+OUT_OF_ORDER = "topologically sorted"
+"""What the checker says of a graph whose nodes stand in another order than they are computed in."""
+
+
 def file_of(project: Project, config: SourceConfig) -> Path | None:
     """The file whose bytes are the model, where the config names one."""
     name = config.weights or config.onnx
@@ -192,8 +196,24 @@ def read_onnx(path: Path, where: str = "source.onnx") -> onnx.ModelProto:
     try:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
+        if OUT_OF_ORDER in str(error) and (ordered := _in_order(model)) is not None:
+            return ordered
         raise ConfigError(f"{where}: {path} is damaged: {str(error).splitlines()[0]}") from error
     return model
+
+
+def _in_order(model: onnx.ModelProto) -> onnx.ModelProto | None:
+    """The same graph with each node after those that it reads, as runtimes order it themselves; None where none is in order."""
+    import onnx
+    import onnx_ir
+    from onnx_ir.passes.common import TopologicalSortPass
+
+    try:
+        ordered = onnx_ir.to_proto(TopologicalSortPass()(onnx_ir.from_proto(model)).model)
+        onnx.checker.check_model(ordered)
+    except (ValueError, onnx_ir.passes.PassError, onnx.checker.ValidationError):
+        return None
+    return ordered
 
 
 def _model_folder(fetched: Path) -> Path:

@@ -19,10 +19,10 @@ from compile.config import ModelFile, TargetFile, load_model, load_target
 from compile.dataset import columns_of, names_of
 from compile.errors import LockstepError
 from compile.project import Project
-from parity import measure
+from parity import measure, others
 from parity.labels import refuse_one_answer, refuse_strange, refuse_unexpected
 from parity.laws import Walk
-from parity.limit import Against, Limit
+from parity.limit import INTEGER_ONLY, Against, Limit
 from parity.observed import Observed, read_observed
 from parity.policy import Policy, edits, load_policy, refuse_idle_limits
 from parity.route import refuse_idle
@@ -30,6 +30,10 @@ from parity.slices import KINDS_TOO_SMALL
 from parity.steady import unsteady
 from parity.summary import summary
 from parity.verdict import Finding, Measured, Sense, Status, decide, overall
+
+TELLS_NOTHING = " (answers of other rows would keep it too)"
+TIMED = INTEGER_ONLY
+"""What says nothing of answers."""
 
 
 def judge(
@@ -105,6 +109,10 @@ def examine(
     limits = [limit for limit in policy.limits if target.precision in limit.precision]
     met = [finding for limit in limits for finding in limited(limit, scene, policy)]
     unbound = [] if met else [f"no limit of the policy gives a measurement for {target.precision}"]
+    if met and not any(finding.tells is not False and finding.of not in TIMED for finding in met):
+        unbound = [
+            f"answers of other rows would keep every limit that binds {target.precision}: bind one that tells them apart"
+        ]
     return [*laws_of(walk), *steadiness(walk, folders), law("limits", unbound), *met], summary(scene)
 
 
@@ -153,6 +161,7 @@ def limited(limit: Limit, scene: measure.Scene, policy: Policy) -> Iterator[Find
     """One finding for each pair that the limit binds and that exists here."""
     if limit.metric == "latency_ratio" and policy.goal is not None and policy.goal.kind == "size":
         return
+    tells = others.tell(limit, scene.rows["source"], policy.route)
     for against in limit.pairs:
         if against == "baseline" and "baseline" not in scene.rows:
             if scene.target.role == "edge" and scene.config.baseline:
@@ -163,7 +172,8 @@ def limited(limit: Limit, scene: measure.Scene, policy: Policy) -> Iterator[Find
             status = decide(measured, sense, bound)
             sentence = said(name, against, measured, sense, bound, status) + contrasted(limit)
             sentence += looked_up(limit, against, scene)
-            yield Finding(name, against, status, sense, bound, measured, sentence, *behind(limit))
+            sentence += TELLS_NOTHING if tells is False else ""
+            yield Finding(name, against, status, sense, bound, measured, sentence, *behind(limit), tells)
 
 
 def behind(limit: Limit) -> tuple[str, str, float, tuple[str, ...], str, float]:

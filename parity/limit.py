@@ -71,9 +71,11 @@ class Kind:
 
 LEAST_PROBABILITY = 1e-7
 """Where probabilities are cut off for KL: about the resolution of float32 below 1."""
+MOST_FLOORS = 1e6
+"""Noise floors of float32, about 1e-7 each, that are a tenth of the numbers themselves."""
 MOST_KL = -math.log(LEAST_PROBABILITY)
 KINDS: Mapping[Metric, Kind] = {
-    "float_error": Kind(("at_most",), (0, math.inf), against=("source",), unit="floors"),
+    "float_error": Kind(("at_most",), (0, MOST_FLOORS), against=("source",), unit="floors"),
     "sqnr_db": Kind(("at_least",), (0, math.inf), unit="dB"),
     "agreement": Kind(("at_least",)),
     "worst_slice": Kind(("at_least",)),
@@ -133,7 +135,7 @@ class Limit(Strict):
     by: tuple[str, ...] = ()
     smallest: int = Field(default=50, ge=1)
     k: int = Field(default=10, ge=1)
-    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    confidence: float = Field(default=0.95, ge=0.8, lt=1)
     why: str = Field(min_length=8)
 
     @model_validator(mode="after")

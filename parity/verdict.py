@@ -49,7 +49,8 @@ class Measured:
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One limit met by one measurement. `metric` is what was measured, in words; `of` the policy's name of it, `by` the columns
-    that it names, `kind` and `bound` what the policy asks of it."""
+    that it names, `kind` and `bound` what the policy asks of it. `tells`: False where the reference's own answers, each at another
+    row, would keep it as well; None where that was not asked."""
 
     metric: str
     against: str
@@ -64,6 +65,7 @@ class Finding:
     by: tuple[str, ...] = ()
     kind: str = ""
     bound: float | None = None
+    tells: bool | None = None
 
 
 def decide(measured: Measured, sense: Sense, limit: float) -> Status:

@@ -75,6 +75,8 @@ def say(ending: Ending, as_json: bool) -> int:
             console.print(complaint, markup=False)
     for text in _carried(ending):
         console.print(f"\n{text}", markup=False)
+    for text in report.telling_nothing(ending.outcomes):
+        console.print(f"\n{text}", markup=False)
     for edit in _edits(ending):
         console.print(f"\npolicy edited after a verdict existed: {edit}", markup=False)
     for text in (*_closing(ending), *_where(ending)):

@@ -94,6 +94,7 @@ class FindingFact(Fact):
     by: tuple[str, ...] = ()
     kind: str | None = None
     bound: float | None = None
+    tells: bool | None = None
 
 
 class Target(Fact):

@@ -7,7 +7,7 @@ are, and a section without facts says what makes them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,19 @@ from compile.config import ModelFile, TargetFile, load_model, load_target
 from compile.dataset import MADE, columns_of
 from compile.errors import ConfigError
 from compile.project import Project
-from parity.dossier import FACTS, RELEASE_PAGE, advice, behaviour, change, decision, inputs, reading, terms, words
+from parity.dossier import (
+    FACTS,
+    RELEASE_PAGE,
+    advice,
+    behaviour,
+    change,
+    decision,
+    figures,
+    inputs,
+    reading,
+    terms,
+    words,
+)
 from parity.dossier.behaviour import Said, Stage
 from parity.dossier.document import Answer, Dossier, LimitFact, PolicyFact, Target, parse, write
 from parity.dossier.evidence import Cause, SelfTest
@@ -252,6 +264,32 @@ def _pair(scene: Scene, name: str, against: Any, other: str, folder: Path, verdi
     return behaviour.compare(scene.stage, against, other, Said(told, None), Said(said, None), given, sure)
 
 
+def telling_nothing(targets: Sequence[Target]) -> list[str]:
+    """The limits that answers of other rows would keep as well, each once."""
+    found = [
+        f"T{figures.tells_nothing(one.of or one.metric, one.kind or '', one.bound or 0.0)[1:]}."
+        for target in targets
+        for one in target.findings
+        if one.tells is False
+    ]
+    return list(dict.fromkeys(found))
+
+
+def _contradicted(columns: Mapping[str, Any]) -> list[str]:
+    """What repeated rows say of the labels: the same input with two labels is wrong in one of them, or cannot be told."""
+    labels, original = columns.get("labels"), columns.get("original")
+    if labels is None or original is None:
+        return []
+    other = np.flatnonzero((labels != labels[original]).reshape(len(original), -1).any(axis=1))
+    if not len(other):
+        return []
+    which = columns["id"][other[0]] if "id" in columns else other[0]
+    return [
+        f"{len(other):,} of these have another label than the row that they repeat, the first of them `{which}`: that label is not "
+        "counted, and one of the two is wrong."
+    ]
+
+
 def _caveats(scene: Scene, rows: Rows | None, targets: Sequence[Target]) -> tuple[str, ...]:
     """What a reader would otherwise take for more than it is."""
     found = []
@@ -261,8 +299,10 @@ def _caveats(scene: Scene, rows: Rows | None, targets: Sequence[Target]) -> tupl
             f"The source itself is right on {percent.share(right)} of the rows, and the policy does not say how many it expects "
             "(`source: {at_least: …, why: …}`): labels that are wrong for both sides alike would not be noticed."
         )
+    found += telling_nothing(targets)
     if scene.suite is not None and bool(copies := int(scene.suite.columns.get("copy", np.zeros(1)).sum())):
         found.append(f"{copies:,} rows of the suite repeat others, input for input; each is counted once.")
+        found += _contradicted(scene.suite.columns)
     if rows is not None and not rows.raw:
         found.append(
             "Inputs are shown as the model gets them, after preprocessing: the raw ones could not be matched to the rows "

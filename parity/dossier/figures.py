@@ -166,6 +166,12 @@ def would_decide(found: FindingFact) -> str:
     return f"at these rates about {rows} would show that it {'holds' if holds else 'is missed'}"
 
 
+def tells_nothing(metric: str, kind: str, bound: float) -> str:
+    """What a policy's owner is told of a limit that answers of other rows would keep as well."""
+    spelled = f"{metric} {kind.replace('_', ' ')} {bound:g}"
+    return f"the policy's limit `{spelled}` tells nothing here: answers of other rows would keep it too"
+
+
 def policy_limit(one: LimitFact) -> str:
     """A limit's bound as the policy writes it."""
     words = {"at_least": "at least", "at_most": "at most", "margin": "margin", "relative_margin": "relative margin"}

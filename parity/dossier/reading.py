@@ -54,6 +54,7 @@ def _finding(found: Json, policy: Policy, precision: str) -> FindingFact:
         by=tuple(found.get("by", ())),
         kind=found.get("kind") or asked[0],
         bound=found.get("bound") or asked[1],
+        tells=found.get("tells"),
         used=used(unit, found["sense"], float(found["limit"]), low, high),
     )
 

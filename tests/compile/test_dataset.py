@@ -187,6 +187,27 @@ def test_a_calibration_row_from_the_suite_is_leakage(tmp_path: Path) -> None:
         refuse_leakage(suite, leaky, model().signature)
 
 
+def test_a_frame_that_many_streams_have_is_no_leakage_and_a_stream_of_the_suite_is(tmp_path: Path) -> None:
+    """Silence is in every stream; two frames of four, or all of one stream among others, are the suite's."""
+    config, silence = model_with_state(), np.zeros_like(X[:1])
+    other = X + 100
+
+    def streams(name: str, *parts: np.ndarray) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        read_npz(
+            folder, config, x=np.concatenate(parts), group=np.repeat(np.arange(len(parts)), [len(p) for p in parts])
+        )
+        return folder
+
+    suite = streams("suite", np.concatenate([X[:3], silence]), np.concatenate([X[3:], silence]))
+    apart = streams("apart", np.concatenate([other[:3], silence, silence]), other[3:])
+    refuse_leakage(suite, apart, config.signature)
+    for name, leaky in (("half", np.concatenate([X[:2], other[:2]])), ("whole", X[3:])):
+        with pytest.raises(ConfigError, match=r"2 of its rows are also in the evaluation suite"):
+            refuse_leakage(suite, streams(name, other, leaky), config.signature)
+
+
 def test_a_data_function_that_fails_on_the_way_is_named_with_its_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -160,3 +160,21 @@ def test_empty_onnx_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(b"")
     with pytest.raises(ConfigError):
         read_onnx(tmp_path / "m.onnx")
+
+
+def test_an_onnx_whose_nodes_stand_in_another_order_is_put_in_order(tmp_path: Path) -> None:
+    """Runtimes order nodes themselves, and some tools write them as they come; a cycle has no order."""
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", 2]) for n in "xy")
+    weight = onnx.numpy_helper.from_array(np.ones((2, 2), np.float32), "w")
+    late = [helper.make_node("Relu", ["h"], ["y"], "second"), helper.make_node("MatMul", ["x", "w"], ["h"], "first")]
+    circle = [helper.make_node("Add", ["x", "y"], ["h"]), helper.make_node("Relu", ["h"], ["y"])]
+    for name, nodes in (("late", late), ("circle", circle)):
+        graph = helper.make_graph(nodes, "g", [x], [y], [weight])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+        (tmp_path / f"{name}.onnx").write_bytes(model.SerializeToString())
+    ordered = read_onnx(tmp_path / "late.onnx")
+    assert [node.name for node in ordered.graph.node] == ["first", "second"]
+    assert [(i.name, o.name) for i, o in zip(ordered.graph.input, ordered.graph.output, strict=True)] == [("x", "y")]
+    assert onnx.numpy_helper.to_array(ordered.graph.initializer[0]).tolist() == [[1, 1], [1, 1]]
+    with pytest.raises(ConfigError, match="damaged"):
+        read_onnx(tmp_path / "circle.onnx")

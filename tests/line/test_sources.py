@@ -147,11 +147,12 @@ def answer(outputs):
 
 
 def test_recognizer_that_exists_only_as_onnx_with_dynamic_width(tmp_path: Path) -> None:
+    """The file lies beside the project, where whoever trains it keeps it."""
     root = new_project(
         tmp_path / "p",
         "ocr",
         """
-source: {onnx: mine/ocr.onnx}
+source: {onnx: TRAINED/ocr.onnx}
 inputs:
   image: {dtype: float32, shape: [batch, 1, 32, width]}
 outputs:
@@ -163,9 +164,9 @@ suite: {function: "mine.data:suite"}
 task: {kind: sequence, postprocess: "mine.data:answer"}
 baseline: [cloud-cpu-onnxruntime]
 targets: [cloud-cpu-onnxruntime, edge-x86-openvino-fp32]
-""",
+""".replace("TRAINED", str(tmp_path)),
     )
-    write_ocr(root / "mine" / "ocr.onnx")
+    write_ocr(tmp_path / "ocr.onnx")
     (root / "mine" / "data.py").write_text(OCR_DATA)
     assert statuses(root, "ocr") == {"cloud-cpu-onnxruntime": "PASS", "edge-x86-openvino-fp32": "PASS"}
 

@@ -75,6 +75,23 @@ def test_that_nobody_asked_the_source_is_said_unless_the_policy_asks(mixed: Path
     assert not [one for one in facts_of(root).caveats if "expects" in one]
 
 
+def test_a_repeated_row_with_another_label_and_a_limit_that_tells_nothing_are_said(mixed: Path, tmp_path: Path) -> None:
+    root = tmp_path / "twice"
+    shutil.copytree(mixed, root)
+    suite = dict(np.load(root / "tiny" / "suite.npz"))
+    twice = {name: np.concatenate([values, values[:2]]) for name, values in suite.items()}
+    twice["labels"][-1] = (twice["labels"][-1] + 1) % 3
+    np.savez(root / "tiny" / "suite.npz", **twice)
+    idle = "limits:\n  - {metric: agreement, at_least: 0.05, why: nothing is asked here}\n"
+    rewritten(root, "limits:\n", idle)
+    told = "policy's limit `agreement at least 0.05` tells nothing here: answers of other rows would keep it too"
+    assert told in run_in(root, "check", "tiny").stdout
+    caveats = facts_of(root).caveats
+    assert [one for one in caveats if told in one]
+    assert any("1 of these have another label than the row that they repeat" in one for one in caveats)
+    assert not [one for one in facts_of(mixed).caveats if "tells nothing" in one or "another label" in one]
+
+
 def test_every_limit_of_every_verdict_is_a_case_of_the_report(mixed: Path) -> None:
     root = ElementTree.parse(mixed / "out" / "tiny" / "dossier" / "junit.xml").getroot()
     for suite in root.findall("testsuite"):

@@ -253,6 +253,7 @@ def test_right_answers_are_expected_only_where_labels_can_tell(tmp_path: Path) -
             r"no column `color`.*colour",
         ),
         ("metric: correct, margin: 0.01", "none", ["labels"], r"gives them no meaning"),
+        ("metric: kl, at_most: 9", "classification", ["labels"], r"all \d+ classes for equally likely"),
         ("metric: confidence_drift, at_most: 5", "classification", ["labels"], r"can never bite"),
         ("metric: confidence_drift, at_most: 1", "binary_score", ["labels"], r"can never bite"),
     ],
@@ -265,6 +266,12 @@ def test_a_limit_that_can_never_bite_on_this_model_is_refused(
         refuse_idle_limits(policy, model(kind), columns_named(*columns))
 
 
-def test_divergence_beyond_what_it_can_be_is_refused_at_once(tmp_path: Path) -> None:
-    limit = "  - {metric: kl, at_most: 1000, why: a limit that says nothing}\n"
-    assert "can never bite" in refused(tmp_path, f"limits:\n{limit}{SPEED}")
+@pytest.mark.parametrize("limit", ["kl, at_most: 1000", "float_error, at_most: 1e12"])
+def test_a_distance_beyond_what_it_can_be_is_refused_at_once(tmp_path: Path, limit: str) -> None:
+    spelled = f"  - {{metric: {limit}, why: a limit that says nothing}}\n"
+    assert "can never bite" in refused(tmp_path, f"limits:\n{spelled}{SPEED}")
+
+
+def test_a_confidence_that_is_a_tossed_coin_is_refused(tmp_path: Path) -> None:
+    limit = "  - {metric: agreement, at_least: 0.98, confidence: 0.51, why: one request in fifty}\n"
+    assert "confidence" in refused(tmp_path, f"limits:\n{limit}{SPEED}")
