@@ -18,6 +18,11 @@ UNSTEADY = (
     "dropout, a reshape or squeeze over the batch), and export again in evaluation mode."
 )
 
+IDLE = (
+    "Bind a limit in the policy that answers of other rows miss: `float_error` or `sqnr_db`, of unbalanced classes `macro_f1`, `f1` "
+    "or `worst_slice`, or a higher bound."
+)
+
 
 def next_step(target: Target, model: str) -> str | None:
     """Of a target that failed: find the cause, or mend it. Of one that is open: bring what decides."""
@@ -28,6 +33,8 @@ def next_step(target: Target, model: str) -> str | None:
         return None
     if any(one.metric == "steady" for one in bad):
         return UNSTEADY
+    if all(one.metric == "limits" for one in bad):
+        return IDLE
     tune = f"`lockstep tune {model} {target.name} --minutes 5`"
     if all(one.against == "float" for one in bad):
         instead = "int8 does not pay here: name a float target instead"

@@ -166,6 +166,7 @@ def test_an_open_limit_says_what_would_decide_and_which_way(more: dict[str, Any]
 
 SLOW = finding("FAIL", "latency ratio", unit="ratio", against="float", of="latency_ratio")
 UNSTEADY = finding("FAIL", "steady", unit="breaches", of="")
+IDLE = finding("FAIL", "limits", unit="breaches", of="")
 LARGE = finding("FAIL", "size ratio", unit="ratio", against="float", of="size_ratio")
 
 
@@ -185,6 +186,7 @@ LARGE = finding("FAIL", "size ratio", unit="ratio", against="float", of="size_ra
             {"findings": (SLOW,)},
             "`lockstep tune m edge --minutes 5` tells whether another recipe is fast enough",
         ),
+        ("FAIL", {"findings": (IDLE,)}, "Bind a limit in the policy that answers of other rows miss"),
         ("FAIL", {"findings": (SLOW, UNSTEADY)}, "Look in the artifact for what takes the rows of a batch together"),
         ("FAIL", {"findings": (LARGE,)}, "int8 does not pay here: name a float target instead."),
         ("INCONCLUSIVE", {}, "`lockstep plan m` says how many"),
