@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 OF_SIZE = "goal size"
 """How a goal is spelled that frees int8 from the limit on its latency."""
+A_COLUMN = " (an array with one entry for each row)"
 EXEMPTS = ": int8 is exempt from the limit on latency_ratio"
 
 
@@ -171,7 +172,7 @@ def refuse_idle_limits(policy: Policy, config: ModelFile, columns: Mapping[str, 
     payload = policy.route.payload if policy.route is not None else None
     if payload is not None and payload.column not in columns:
         raise ConfigError(
-            f"policy {config.policy}: route: payload: the suite has no column `{payload.column}`; it has "
+            f"policy {config.policy}: route: payload: the suite has no column `{payload.column}`{A_COLUMN}; it has "
             f"{', '.join(known)}{nearest(payload.column, known)}"
         )
     if payload is not None and columns[payload.column].dtype.kind not in "biuf":
@@ -205,7 +206,9 @@ def _idle(limit: Limit, config: ModelFile, columns: Collection[str]) -> str | No
     known = [*(name for name in columns if name not in NOT_SLICED), CONFIDENCE]
     strange = next((name for name in limit.by if name not in known), None)
     if strange is not None:
-        return f": by: the suite has no column `{strange}`; it has {', '.join(known)}{nearest(strange, known)}"
+        return (
+            f": by: the suite has no column `{strange}`{A_COLUMN}; it has {', '.join(known)}{nearest(strange, known)}"
+        )
     probability = task.kind != "binary_score" or task.threshold < 1
     if limit.metric == "confidence_drift" and probability and limit.bound >= 1:
         return f": at most {limit.bound:g} can never bite; a probability moves by at most 1"
