@@ -71,9 +71,9 @@ def refuse_unexpected(right: NDArray[np.bool_], at_least: float) -> None:
     """ConfigError where the source answers fewer rows of this suite as the labels say than the policy expects of it."""
     if right.mean() < at_least:
         raise ConfigError(
-            f"labels: the source itself answers {int(right.sum()):,} of {len(right):,} rows as they say, "
-            f"{percent.share(float(right.mean()))}; the policy expects at least {at_least:.6g} of it under `source`. Labels, rows, "
-            "`preprocess` or the source's weights are other ones than those it was written for"
+            f"suite: the source itself is right on {int(right.sum()):,} of {len(right):,} rows by their labels, "
+            f"{percent.share(float(right.mean()))}; the policy expects {percent.share(at_least)} at least (`source`). Either labels, "
+            "rows, `preprocess` or the source's weights are not those that the policy was written for"
         )
 
 

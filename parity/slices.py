@@ -22,9 +22,9 @@ from parity.kinds import codes, distinct
 from parity.limit import CONFIDENCE, NOT_SLICED, Limit
 from parity.rows import Rows
 from parity.statistics import counted, estimate
-from parity.statistics.bounds import LEAST_GROUPS, Bounded
+from parity.statistics.bounds import Bounded
 from parity.statistics.counted import Interval
-from parity.verdict import Measured
+from parity.verdict import LEAST_GROUPS, TOO_SMALL, Measured
 
 Array = NDArray[Any]
 Codes = NDArray[np.int64]
@@ -175,7 +175,8 @@ def examined(rows: Rows, columns: Mapping[str, Kinds], limit: Limit) -> tuple[st
     where = f"the worst of {len(parts)} slices" if len(parts) > 1 else "the only slice"
     name = f"{where} ({parts[worst].name})"
     if parts[worst].every:
-        name = f"slices by {parts[worst].name.partition(' = ')[0]}, all of them too small"
+        small = dict.fromkeys(part.name.partition(" = ")[0] for part in parts if part.every)
+        name = f"slices by {', '.join(small)}, {TOO_SMALL}"
     return f"agreement in {name}", estimate.measured(
         estimates[worst],
         parts[worst].size,

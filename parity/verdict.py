@@ -22,6 +22,10 @@ class Status(StrEnum):
 
 
 Sense = Literal["at_least", "at_most"]
+LEAST_GROUPS = 20
+"""Fewer independent groups give no interval."""
+TOO_SMALL = "all of them too small"
+"""How a finding on slices ends where no kind of a column has rows enough for one."""
 
 
 @dataclass(frozen=True, slots=True)

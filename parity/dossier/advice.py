@@ -18,9 +18,14 @@ UNSTEADY = (
     "dropout, a reshape or squeeze over the batch), and export again in evaluation mode."
 )
 
+SATURATES = " saturates: "
+CALIBRATE = (
+    "Ranges come from the calibration rows: where inputs of the suite lie outside of them, bring calibration rows like those of "
+    "the suite, prepared in the same way."
+)
 IDLE = (
     "Bind a limit in the policy that answers of other rows miss: `float_error` or `sqnr_db`, of unbalanced classes `macro_f1`, `f1` "
-    "or `worst_slice`, or a higher bound."
+    "or `worst_slice`, or a tighter bound."
 )
 
 
@@ -43,8 +48,9 @@ def next_step(target: Target, model: str) -> str | None:
         return f"{instead}, or {FOR_SIZE}. {tune} tells whether another recipe is fast enough."
     recipe = f"{tune} looks for the fastest recipe that passes"
     if target.cause.missing is not None:
-        return target.cause.missing
+        return target.cause.missing + (f" {recipe}." if target.precision == "int8" else "")
     mend = f" {target.cause.tried}" if target.cause.tried else ""
+    mend += f" {CALIBRATE}" if SATURATES in target.cause.told and target.precision == "int8" else ""
     return f"The cause: {target.cause.told}{mend}" + (f" {recipe}." if target.precision == "int8" else "")
 
 
@@ -81,5 +87,6 @@ def _to_decide(bad: list[FindingFact], model: str) -> str:
         return "Name a cloud target that runs here next in `baseline`, or bring an observation (`lockstep bundle`)."
     if all(one.against == "float" for one in bad):
         return "Measure again on a quiet machine: remove the target's `timing` folder under `out/`."
-    fresh = "Bring fresh rows: extending this suite until it passes inflates the error."
+    of = "groups (streams, documents), for their rows count as one" if any(one.groups for one in bad) else "rows"
+    fresh = f"Bring fresh {of}: extending this suite until it passes inflates the error."
     return f"{fresh} `lockstep plan {model}` says how many each limit needs."

@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compile.config import TaskConfig
-from parity.answers import agree, correct, nearest
+from parity.answers import agree, correct, whole_rows
 from parity.copies import standing_for
 from parity.detection import SCORE
 from parity.dossier.inputs import cut
 from parity.dossier.pair import Confusion, Flip, Pair, Series, Shift, SliceFact
 from parity.dossier.sureness import Sureness, sureness
-from parity.kinds import codes
+from parity.kinds import Codes, codes
+from parity.neighbours import gallery_of
 from parity.slices import Slice, cut_columns, slices
 from parity.statistics import estimate
 from parity.statistics.counted import Interval
@@ -74,17 +75,23 @@ def compare(
 ) -> Pair:
     """Everything that a page says of a pair; `given` are the slices that the verdict lists itself, `sure` how sure both sides
     are, where that was seen before."""
-    same = agree(stage.task, reference.answers, candidate.answers)
+    near = neighbours(stage, reference.answers, candidate.answers)
+    same = agree(stage.task, reference.answers, candidate.answers) if near is None else near[0] == near[1]
+    right = _right(stage, reference.answers, candidate.answers, near)
     sure = sure or sureness(stage.task, (reference.answers, candidate.answers), (reference.scores, candidate.scores))
     stands = standing_for(stage.columns, same)
     if stands is not None:
         same, sure = same[stands], sure.of(stands)
         reference, candidate = (Said(side.answers[stands], None) for side in (reference, candidate))
+        near = None if near is None else (near[0][stands], near[1][stands])
+        if right is not None and near is None:
+            right = right[0][stands], right[1][stands]
     same |= stage.copies
     n, differ = int((~stage.copies).sum()), int((~same).sum())
     alike = _share(stage, same, np.flatnonzero(~stage.copies))
-    texts = tuple(as_words(stage, reference.answers, one.answers) for one in (reference, candidate))
-    right = _right(stage, reference.answers, candidate.answers)
+    texts = tuple(as_words(stage, side.answers) for side in (reference, candidate))
+    if near is not None:
+        texts = tuple([f"nearest to {_called(stage, i)}" for i in side.tolist()] for side in near)
     parts = given if given is not None else slice_facts(stage, same)
     kinds = [(texts[0][i], texts[1][i]) for i in map(int, np.flatnonzero(~same))]
     groups = stage.columns.get("group")
@@ -101,6 +108,7 @@ def compare(
         groups=None if groups is None else len(np.unique(groups)),
         lost=None if right is None else int((right[0] & ~right[1] & ~stage.copies).sum()),
         gained=None if right is None else int((~right[0] & right[1] & ~stage.copies).sum()),
+        both_right=None if right is None else int((right[0] & right[1] & ~same).sum()),
         sure=_span(sure, same),
         sure_name=sure.name,
         confusion=tuple(Confusion(reference=a, candidate=b, count=c) for (a, b), c in _counted(kinds)),
@@ -137,15 +145,21 @@ def chosen(same: NDArray[np.bool_], drift: Array, texts: Sequence[Sequence[str]]
     return found[:MOST_FLIPS]
 
 
-def as_words(stage: Stage, reference: Array, found: Array) -> list[str]:
-    """Each answer as a person says it; `reference` is the gallery that embeddings are looked up in."""
+def neighbours(stage: Stage, reference: Array, candidate: Array) -> tuple[Codes, Codes] | None:
+    """Of embeddings which row is nearest to each side's, among those that the judge looks it up in: the reference's that count."""
+    if stage.task.kind != "embedding":
+        return None
+    gallery = gallery_of([reference], ~stage.copies)
+    return gallery.nearest(reference, 0, 1)[:, 0], gallery.nearest(candidate, 0, 1)[:, 0]
+
+
+def as_words(stage: Stage, found: Array) -> list[str]:
+    """Each answer as a person says it."""
     task = stage.task
     match task.kind:
         case "binary_score":
             sides = (f"below {task.threshold:g}", f"at or above {task.threshold:g}")
             return [sides[int(score >= task.threshold)] for score in found]
-        case "embedding":
-            return [f"nearest to {_called(stage, i)}" for i in nearest(found, reference)[:, 0].tolist()]
         case "detection":
             return [_boxes(stage, one[one[:, SCORE] >= task.threshold]) for one in found]
         case _:
@@ -213,10 +227,15 @@ def _distinct(parts: Sequence[Slice]) -> list[Slice]:
     return list({part.rows.tobytes(): part for part in parts}.values())
 
 
-def _right(stage: Stage, reference: Array, candidate: Array) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
+def _right(
+    stage: Stage, reference: Array, candidate: Array, near: tuple[Codes, Codes] | None
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
+    """Which rows each side got right by the labels, as the judge counts them; None where labels do not say."""
     labels = stage.of_rows("labels")
     if labels is None:
         return None
+    if near is not None:
+        return whole_rows(labels[near[0]] == labels), whole_rows(labels[near[1]] == labels)
     ours, theirs = correct(stage.task, reference, labels), correct(stage.task, candidate, labels)
     return None if ours is None or theirs is None else (ours, theirs)
 

@@ -164,9 +164,15 @@ def _otherwise(terms: Iterable[tuple[str, LimitChange]]) -> list[str]:
 
 def _edited(limits: Iterable[tuple[str, LimitChange]]) -> list[str]:
     return [
-        f"Limit {one.direction} since {since}: {one.limit}: {one.before or 'none'} → {one.after or 'none'}."
+        f"{'Policy' if _is_term(one) else 'Limit'} {one.direction} since {since}: {'' if _is_term(one) else f'{one.limit}: '}"
+        f"{one.before or 'none'} → {one.after or 'none'}."
         for since, one in limits
     ]
+
+
+def _is_term(one: LimitChange) -> bool:
+    """Whether what was edited is no limit: then its text begins with its name."""
+    return one.limit in ("allow_deferred", "source", "route") or one.limit.startswith("rollback, ")
 
 
 def _quantized(was: Mapping[str, str], now: Mapping[str, str], since: str) -> list[str]:

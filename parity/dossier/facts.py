@@ -130,7 +130,7 @@ def assemble(
         description=scene.config.description,
         kind=scene.config.task.kind,
         noun=noun,
-        rows=None if scene.suite is None else len(scene.suite.order),
+        rows=None if scene.suite is None else len(scene.suite.order) - _repeats(scene.suite),
         source_digest=source,
         suite_digest=suite[0],
         suite_inputs_digest=suite[1],
@@ -275,6 +275,11 @@ def telling_nothing(targets: Sequence[Target]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def _repeats(suite: Suite) -> int:
+    """Rows that repeat others, which are not counted."""
+    return int(suite.columns["copy"].sum()) if "copy" in suite.columns else 0
+
+
 def _contradicted(columns: Mapping[str, Any]) -> list[str]:
     """What repeated rows say of the labels: the same input with two labels is wrong in one of them, or cannot be told."""
     labels, original = columns.get("labels"), columns.get("original")
@@ -300,7 +305,7 @@ def _caveats(scene: Scene, rows: Rows | None, targets: Sequence[Target]) -> tupl
             "(`source: {at_least: …, why: …}`): labels that are wrong for both sides alike would not be noticed."
         )
     found += telling_nothing(targets)
-    if scene.suite is not None and bool(copies := int(scene.suite.columns.get("copy", np.zeros(1)).sum())):
+    if scene.suite is not None and bool(copies := _repeats(scene.suite)):
         found.append(f"{copies:,} rows of the suite repeat others, input for input; each is counted once.")
         found += _contradicted(scene.suite.columns)
     if rows is not None and not rows.raw:

@@ -9,6 +9,7 @@ from compile import percent
 from parity.dossier import beside
 from parity.dossier.document import FindingFact, LimitFact, Target
 from parity.dossier.pair import SliceFact
+from parity.verdict import LEAST_GROUPS, TOO_SMALL
 
 UNKNOWN = percent.UNKNOWN
 UNITS = {
@@ -30,7 +31,7 @@ PLAIN = {
     "finite": "no NaN, no infinity",
     "not constant": "outputs move with their inputs",
     "steady": "the same rows get the same answers, again and alone",
-    "limits": "at least one limit applies",
+    "limits": "a limit applies that answers of other rows would miss",
 }
 
 
@@ -153,8 +154,10 @@ def would_decide(found: FindingFact) -> str:
         return ""
     if found.against == "float":
         return "measuring again on a quiet machine may decide"
+    if found.of == "worst_slice" and found.metric.endswith(TOO_SMALL):
+        return "more rows of each kind would decide, or other columns in `by`, or a lower `smallest`"
     if found.low == -math.inf and found.high == math.inf:
-        return "so few groups give no interval: more groups would decide"
+        return f"so few groups give no interval: {LEAST_GROUPS} at least would"
     if found.low == -math.inf and found.of == "worst_slice":
         return "more rows of each kind would decide, or other columns in `by`, or a lower `smallest`"
     if found.needed is None:

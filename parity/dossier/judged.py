@@ -90,9 +90,15 @@ def limits(target: Target) -> dict[Limited, str]:
     return found
 
 
+def nothing_to_explain(target: Target) -> bool:
+    """Whether no answer differs and no limit is missed, or nothing was compared at all."""
+    missed = any(one.status == "FAIL" and one.unit != "breaches" for one in target.findings)
+    return not missed and not any(pair.differ for pair in target.pairs) and (bool(target.pairs) or not target.findings)
+
+
 def all_hold(target: Target) -> str:
     """Of a target that passes."""
-    return f"All {len(limits(target))} limits hold, beside every side that they bind."
+    return f"All {len(limits(target))} limits hold, against every side that they bind."
 
 
 def _counted(target: Target) -> str:
@@ -112,7 +118,7 @@ def _also(first: Judged | None, others: Sequence[Judged]) -> Iterator[str]:
     for status, word in WORDS.items():
         names = dict.fromkeys(_named(one, first) for one in others if one.found.status == status)
         if names:
-            yield f"Also {word}: {', '.join(names)}."
+            yield f"Also {word}: {'; '.join(names)}."
 
 
 def _named(one: Judged, first: Judged | None) -> str:

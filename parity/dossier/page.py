@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from compile import percent
 from parity.dossier import figures, plots
 from parity.dossier.document import Dossier, Target
-from parity.dossier.judged import all_hold, judged, limits, reason
+from parity.dossier.judged import all_hold, judged, limits, nothing_to_explain, reason
 from parity.dossier.pair import Pair, Shown
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def _environment() -> Environment:
         "wave": lambda shown, name: _safe(plots.wave(shown, name)),
         "alternative": alternative,
         "repeats": repeats,
+        "nothing_to_explain": nothing_to_explain,
     }
     return made
 

@@ -92,6 +92,7 @@ class Pair(Fact):
     groups: int | None
     lost: int | None
     gained: int | None
+    both_right: int | None = None
     sure: tuple[float, float] | None
     sure_name: str
     confusion: tuple[Confusion, ...]

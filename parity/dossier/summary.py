@@ -24,6 +24,7 @@ def markdown(dossier: Dossier) -> str:
             [
                 *_answers(dossier),
                 *_changes(dossier),
+                *_caveats(dossier),
                 *_table(dossier),
                 *_behaviour(dossier),
                 *_limits(dossier),
@@ -75,6 +76,11 @@ def _changes(dossier: Dossier) -> list[str]:
     return [f"**What changed {since}?**", "", *(f"- {text(one)}" for one in dossier.change.sentences), ""]
 
 
+def _caveats(dossier: Dossier) -> list[str]:
+    """What a reader would otherwise take for more than it is."""
+    return [*(f"> {text(one)}\n" for one in dossier.caveats)]
+
+
 def _table(dossier: Dossier) -> list[str]:
     lines = [
         "| target | status | agrees with source | correct (source) | p50 | × float | size |",
@@ -123,6 +129,8 @@ def _limits(dossier: Dossier) -> list[str]:
 def _tested(dossier: Dossier) -> list[str]:
     """What the judge caught of planted faults, beside fixed tolerances; or that nobody tried."""
     tested = [(t, t.selftest) for t in dossier.targets if t.selftest.missing is None]
+    if not tested and not any(target.status == "PASS" for target in dossier.targets):
+        return ["**Can this judge say no?** Nothing to test: faults are planted in artifacts that pass.", ""]
     if not tested:
         return [f"**Can this judge say no?** Not tried yet: `lockstep selftest {text(dossier.model)} TARGET`", ""]
     lines = []

@@ -11,6 +11,7 @@ from compile import percent
 from compile.config import TaskConfig, TaskKind
 from parity.dossier import figures
 from parity.dossier.pair import Pair
+from parity.verdict import LEAST_GROUPS
 
 VERBS: dict[TaskKind, str] = {
     "classification": "change class",
@@ -23,6 +24,7 @@ VERBS: dict[TaskKind, str] = {
 }
 ONE = {"change": "changes", "fall": "falls", "move": "moves", "get": "gets", "are": "is"}
 NAMED_KINDS = 2
+NO_INTERVAL = f"an interval takes {LEAST_GROUPS} groups at least"
 
 
 def in_words(pair: Pair, task: TaskConfig, noun: str) -> tuple[str, ...]:
@@ -35,8 +37,11 @@ def in_words(pair: Pair, task: TaskConfig, noun: str) -> tuple[str, ...]:
 
 def _nothing(pair: Pair, noun: str) -> tuple[str, ...]:
     other = "the source" if pair.against == "source" else pair.other
+    alike = f"All {pair.n:,} {noun}{_in_groups(pair)} are answered as by {other}."
+    if pair.high >= 1:
+        return alike, f"That proves nothing of other {noun}: {NO_INTERVAL}."
     return (
-        f"All {pair.n:,} {noun}{_in_groups(pair)} are answered as by {other}.",
+        alike,
         f"That proves that of {noun} like these at most {percent.at_most(pair.high)} would be answered differently, with "
         "95 % confidence; it says nothing about inputs unlike those of the suite.",
     )
@@ -51,10 +56,8 @@ def _how_many(pair: Pair, task: TaskConfig, noun: str) -> str:
         verb += f" {task.threshold:g}"
     if task.kind in ("regression", "none"):
         verb += f" of {task.tolerance:g}"
-    return (
-        f"{pair.differ:,} of {pair.n:,} {noun}{_in_groups(pair)} {verb}: {percent.share(pair.share)}, at most "
-        f"{percent.at_most(pair.high)} with 95 % confidence."
-    )
+    most = f"at most {percent.at_most(pair.high)} with 95 % confidence" if pair.high < 1 else NO_INTERVAL
+    return f"{pair.differ:,} of {pair.n:,} {noun}{_in_groups(pair)} {verb}: {percent.share(pair.share)}, {most}."
 
 
 def _in_groups(pair: Pair) -> str:
@@ -106,9 +109,12 @@ def _how_sure(pair: Pair, task: TaskConfig) -> list[str]:
 
 
 def _by_labels(pair: Pair) -> list[str]:
-    """Better or worse by the labels; what is neither was wrong before and is wrong now."""
+    """Better or worse by the labels; what is neither was wrong before and is wrong now, or right both times: neighbours of one
+    label, numbers on both sides of theirs."""
     if pair.lost is None or pair.gained is None:
         return ["The suite has no labels that say which answers are right."]
-    neither = pair.differ - pair.lost - pair.gained
-    wrong = f", {neither:,} {'was' if neither == 1 else 'were'} wrong before and after" if neither > 0 else ""
-    return [f"By the labels {pair.lost:,} got worse and {pair.gained:,} got better{wrong}."]
+    both = pair.both_right or 0
+    neither = pair.differ - pair.lost - pair.gained - both
+    rest = [(neither, "wrong"), (both, "right")]
+    more = "".join(f", {n:,} {'was' if n == 1 else 'were'} {how} before and after" for n, how in rest if n > 0)
+    return [f"By the labels {pair.lost:,} got worse and {pair.gained:,} got better{more}."]

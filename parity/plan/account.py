@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from compile import percent
 from parity.plan.rehearsal import Rehearsed
 from parity.plan.station import Plan, Planned
-from parity.statistics.bounds import LEAST_GROUPS
+from parity.verdict import LEAST_GROUPS
 
 
 def lines(found: Sequence[Planned]) -> list[str]:

@@ -16,7 +16,7 @@ from scipy.stats import binom
 
 from parity.limit import Limit
 from parity.statistics import betting, counted
-from parity.statistics.bounds import LEAST_GROUPS
+from parity.verdict import LEAST_GROUPS
 
 DRAWS, SLICE_DRAWS = 200, 40
 HOPELESS = 0.5

@@ -29,7 +29,7 @@ from parity.plan.rehearsal import Rehearsals, Rehearsed
 from parity.policy import Policy, load_policy, refuse_idle_limits
 from parity.slices import cut_columns, slices_by_column
 from parity.statistics import counted
-from parity.statistics.bounds import LEAST_GROUPS
+from parity.verdict import LEAST_GROUPS
 
 POWER = 0.8
 PLANNED: tuple[Metric, ...] = ("agreement", "route_flips", "correct", "worst_slice")

@@ -239,7 +239,10 @@ def _right(pair: Pair) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
     labels = pair.columns.get("labels")
     if labels is None:
         return None
-    sides = (answers_of(pair.config, side) for side in (pair.reference, pair.candidate))
+    sides = [answers_of(pair.config, side) for side in (pair.reference, pair.candidate)]
+    if pair.config.task.kind == "embedding":  # whichever side asks, the index is the reference's
+        near = [answers.nearest(side, sides[0])[:, 0] for side in sides]
+        return answers.whole_rows(labels[near[0]] == labels), answers.whole_rows(labels[near[1]] == labels)
     ours, theirs = (answers.correct(pair.config.task, side, labels) for side in sides)
     return None if ours is None or theirs is None else (ours, theirs)
 

@@ -23,9 +23,9 @@ from parity.kinds import Codes
 from parity.statistics import betting, counted
 from parity.statistics.counted import Interval
 from parity.statistics.resampling import Array, Figure, Resampled, of_resamples, resampled
+from parity.verdict import LEAST_GROUPS
 
 LEAST_DISCORDANT = 20
-LEAST_GROUPS = 20
 GROUPS_TO_RESAMPLE = 200
 """Among fewer groups a bad one in fifty is missed in over 2 of 100 suites, and BCa then passes what it costs."""
 ROUNDING = 1e-13

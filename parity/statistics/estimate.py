@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.statistics import betting, counted
-from parity.statistics.bounds import LEAST_GROUPS, Bounded, bounds
+from parity.statistics.bounds import Bounded, bounds
 from parity.statistics.counted import Interval
 from parity.statistics.resampling import Figure
-from parity.verdict import Measured, Sense, Status, decide
+from parity.verdict import LEAST_GROUPS, Measured, Sense, Status, decide
 
 Flags = NDArray[np.bool_]
 Codes = NDArray[np.int64]

@@ -181,7 +181,55 @@ def test_where_nothing_differs_the_words_say_what_that_proves_and_no_more(kind: 
 )
 def test_a_neighbour_is_called_by_its_text_else_its_id_else_its_number(columns: dict[str, Any], named: str) -> None:
     gallery = np.array([[1.0, 0.1], [1.0, 0.0], [0.0, 1.0]])
-    assert behaviour.as_words(stage("embedding", 3, **columns), gallery, gallery)[0] == named
+    other = np.array([[0.1, 1.0], [1.0, 0.0], [0.0, 1.0]])
+    found = behaviour.compare(
+        stage("embedding", 3, **columns), "source", "source", Said(gallery, None), Said(other, None)
+    )
+    assert [flip.reference for flip in found.flips if flip.row == 0] == [named]
+
+
+def test_embeddings_are_right_where_the_judge_says_so_by_the_sources_index_without_repeats() -> None:
+    """As `measure.right_answers` counts them; of two neighbours that differ both can be right."""
+    rng = np.random.default_rng(4)
+    labels = rng.integers(0, 3, 120)
+    ours = np.eye(3)[labels] + 0.6 * rng.standard_normal((120, 3))
+    theirs = ours + 0.3 * rng.standard_normal((120, 3))
+    ours[-1], theirs[-1] = ours[0], theirs[0]
+    copy = np.arange(120) == 119
+    original = np.where(copy, 0, np.arange(120))
+    labels[-1] = labels[0]
+    columns = {"labels": labels, "copy": copy, "original": original}
+    found = behaviour.compare(
+        stage("embedding", 120, **columns), "source", "source", Said(ours, None), Said(theirs, None)
+    )
+    unit = [side / np.linalg.norm(side, axis=1, keepdims=True) for side in (ours[:-1], theirs[:-1])]
+    near = []
+    for side in unit:
+        likeness = side @ unit[0].T
+        np.fill_diagonal(likeness, -2)
+        near.append(likeness.argmax(axis=1))
+    right = [labels[:-1][one] == labels[:-1] for one in near]
+    differ = near[0] != near[1]
+    assert (found.n, found.differ) == (119, int(differ.sum()))
+    assert (found.lost, found.gained) == (int((right[0] & ~right[1]).sum()), int((~right[0] & right[1]).sum()))
+    assert found.both_right == int((right[0] & right[1] & differ).sum()) > 0
+    said = in_words(found, TaskConfig(kind="embedding"), "texts")[-1]
+    neither = int((~right[0] & ~right[1] & differ).sum())
+    assert f"{neither} were wrong before and after, {found.both_right} were right before and after." in said
+
+
+def test_so_few_groups_prove_nothing_and_no_word_says_they_do() -> None:
+    same = np.zeros(300)
+    made = stage("binary_score", 300, group=np.arange(300) // 20)
+    found = behaviour.compare(made, "source", "source", Said(same, None), Said(same.copy(), None))
+    said = " ".join(in_words(found, TaskConfig(kind="binary_score"), "frames"))
+    assert "That proves nothing of other frames: an interval takes 20 groups at least." in said
+    other = same.copy()
+    other[3] = 1
+    found = behaviour.compare(made, "source", "source", Said(same, None), Said(other, None))
+    said = " ".join(in_words(found, TaskConfig(kind="binary_score"), "frames"))
+    assert "an interval takes 20 groups at least" in said
+    assert "at most 100 %" not in said
 
 
 @pytest.mark.parametrize("kind", ["classification", "binary_score", "regression", "embedding", "sequence", "none"])

@@ -291,7 +291,7 @@ def test_what_differs_alike_beside_source_and_cloud_is_shown_once() -> None:
     source = cloud.model_copy(update={"against": "source", "other": "source"})
     text = page.target(dossier(target(pairs=(cloud, source))), target(pairs=(cloud, source)))
     assert (text.count("Inputs that are answered differently"), text.count("<h3>Worst slices</h3>")) == (1, 1)
-    assert "The very images that are answered differently" in text
+    assert "These are the very images that are answered differently" in text
     other = source.model_copy(update={"flips": source.flips[1:]})
     again = page.target(dossier(target(pairs=(cloud, other))), target(pairs=(cloud, other)))
     assert again.count("Inputs that are answered differently") == 2

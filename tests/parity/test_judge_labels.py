@@ -33,7 +33,9 @@ def test_a_source_that_is_right_less_often_than_expected_of_it_is_refused(
     if not refused:
         assert status(case.examine()) is Status.PASS
         return
-    with pytest.raises(ConfigError, match=r"of 1,000 rows as they say, [58].\... %; the policy expects at least 0\.88"):
+    with pytest.raises(
+        ConfigError, match=r"of 1,000 rows by their labels, [58].\... %; the policy expects 88\.00 % at least"
+    ):
         case.examine()
 
 
