@@ -24,6 +24,9 @@ FOLDED_WITH_LARGE_INPUTS = frozenset({"QuantizeLinear", "Clip", "Transpose"})
 """What stands between a float weight and its DequantizeLinear in an exported quantized graph. None of them makes a
 tensor larger than its input, so folding never bloats the file."""
 
+ALLOWZERO_SINCE = 14
+"""The first opset whose Reshape may say that a zero in its shape is a size of none. The optimizer says it in any."""
+
 STABLE_AFTER = 4
 """Rounds of optimizing within which a graph stops changing (two in all that was seen)."""
 
@@ -38,6 +41,7 @@ def clean(model: onnx.ModelProto) -> onnx.ModelProto:
         optimize_ir(graph, should_fold=folds)
         if not fit_to_runtimes(graph):
             break
+    drop_unknown_allowzero(graph)
     strip(graph)
     sort_from_outputs(graph.graph)
     return canonical(ir.to_proto(graph))
@@ -52,6 +56,15 @@ def fit_to_runtimes(graph: ir.Model) -> bool:
         change(graph) for change in (transpose_dequantized_weights, quantize_biases_of_float_gemms, pad_narrow_inputs)
     ]
     return any(changes)
+
+
+def drop_unknown_allowzero(graph: ir.Model) -> None:
+    """Reshape without `allowzero` where the opset has none. The optimizer puts it beside shapes that it made constant,
+    which hold sizes and at most one -1."""
+    if graph.opset_imports.get("", ALLOWZERO_SINCE) < ALLOWZERO_SINCE:
+        for node in graph.graph.all_nodes():
+            if node.op_type == "Reshape" and node.domain == "":
+                node.attributes.pop("allowzero", None)
 
 
 def folds(node: ir.Node) -> bool | None:

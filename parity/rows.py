@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compile.config import TaskConfig, TaskKind
+from compile.errors import ConfigError
 from parity import answers
 from parity.copies import standing_for
 from parity.kinds import codes
@@ -83,6 +84,12 @@ def read_rows(
         one, other = find(ours), find(theirs)
         parts.append(read(rows, one, other))
         rows += len(one)
+    if rows != len(kept):
+        made = f"`task.postprocess` ({task.postprocess})" if task.postprocess else "the source"
+        raise ConfigError(
+            f"{made} gives {rows:,} answers for {len(kept):,} rows; expected one a row: which axis of an output holds the "
+            "rows says `outputs` in the model's config"
+        )
     return _joined(task, parts, columns, kept), levels
 
 

@@ -151,6 +151,30 @@ def test_the_order_of_nodes_and_weights_does_not_reach_the_bytes() -> None:
     assert clean(one).SerializeToString() == clean(other).SerializeToString()
 
 
+@pytest.mark.parametrize(("opset", "told"), [(12, []), (20, [1])])
+def test_a_shape_made_constant_says_allowzero_only_where_the_opset_knows_it(opset: int, told: list[int]) -> None:
+    """A layer over all steps at once: the shape to go back to is computed, but known from the output."""
+    node = helper.make_node
+    model = graph_of(
+        [
+            node("Reshape", ["x", "flat"], ["f"]),
+            node("MatMul", ["f", "w"], ["m"]),
+            node("Shape", ["x"], ["s"]),
+            node("Reshape", ["m", "s"], ["y"]),
+        ],
+        [("x", TensorProto.FLOAT, ["n", 3, 4])],
+        [("y", TensorProto.FLOAT, ["n", 3, 4])],
+        {"flat": np.array([-1, 4], np.int64), "w": np.eye(4, dtype=np.float32)},
+        opset=opset,
+    )
+    cleaned = clean(model)
+    onnx.checker.check_model(cleaned)
+    assert [a.i for n in cleaned.graph.node for a in n.attribute if a.name == "allowzero"] == told
+    assert clean(cleaned).SerializeToString() == cleaned.SerializeToString()
+    x = np.random.default_rng(0).standard_normal((5, 3, 4)).astype(np.float32)
+    np.testing.assert_array_equal(run(cleaned, x=x), run(model, x=x))
+
+
 def test_the_users_own_metadata_stays() -> None:
     model = graph_of(
         [helper.make_node("Relu", ["x"], ["y"])], [("x", TensorProto.FLOAT, [3])], [("y", TensorProto.FLOAT, [3])], {}

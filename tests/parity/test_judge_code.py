@@ -69,3 +69,19 @@ def test_what_the_users_code_raises_is_told_where_no_law_is_broken(
     case.model = {**MODEL, "task": {"kind": "classification", "postprocess": "judged_never:never"}}
     with pytest.raises(ConfigError, match="not today"):
         case.examine()
+
+
+def test_answers_that_are_not_one_a_row_are_refused(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An output with steps before rows, or code that takes rows apart: every step would count as a row that was seen."""
+    (tmp_path / "judged_apart.py").write_text("def apart(outputs):\n    return outputs['logits'].reshape(-1, 2)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    del case.columns["labels"]
+    case.limits = [limit for limit in LIMITS if limit["metric"] != "correct"]
+    assert status(replace(case, root=tmp_path / "plain").examine()) is Status.PASS
+    case.model = {**MODEL, "task": {"kind": "classification", "postprocess": "judged_apart:apart"}}
+    with pytest.raises(
+        ConfigError, match=r"`task.postprocess` \(judged_apart:apart\) gives 2,000 answers for 1,000 rows"
+    ):
+        case.examine()
