@@ -15,13 +15,14 @@ import numpy as np
 
 from compile import build, percent
 from compile.build import Made
-from compile.config import load_model
+from compile.config import Precision, load_model
 from compile.errors import ToolchainError
 from compile.project import GRAPH_FILE, Project
 from compile.share import compiled_share
 from parity import observe
 from parity.explain.experiment.ladder import alike
 from parity.observed import Observed
+from parity.policy import Policy, load_policy
 
 if TYPE_CHECKING:
     from parity.explain.climber import Climber
@@ -85,7 +86,8 @@ def _rebuilt(climber: Climber, keep: list[str], rungs: Mapping[str, Any]) -> dic
     share = compiled_share(_layers(climber), _macs(graph))
     named = ", ".join(f"`{module}`" for module in keep)
     figures = f"agreement {_percent(before['value'])} → {_percent(after)}, latency {(ratio - 1) * 100:+.0f} %"
-    text = f"keep {named} in float: {figures}"
+    policy = load_policy(climber.line.project, climber.line.config.policy)
+    text = f"keep {named} in float: {figures}{still_missed(policy, climber.target.precision, after)}"
     if after <= before["value"]:
         text = f"none that helps: with {named} in float, {figures}"
     elif share < climber.target.quantized_share:
@@ -95,6 +97,13 @@ def _rebuilt(climber: Climber, keep: list[str], rungs: Mapping[str, Any]) -> dic
         )
     judged = f"{before['n']:,} rows of the suite; the layers were picked on calibration data"
     return _suggestion(text, keep, before["value"], after, ratio, judged)
+
+
+def still_missed(policy: Policy, precision: Precision, agreement: float) -> str:
+    """What is added where a remedy helps, and not as far as the policy asks; nothing where it does."""
+    asked = [one.bound for one in policy.limits if one.metric == "agreement" and precision in one.precision]
+    short = [bound for bound in asked if agreement < bound]
+    return f", still below the {percent.share(max(short))} that the policy asks for" if short else ""
 
 
 def _agreement(climber: Climber, outputs: Path) -> float:

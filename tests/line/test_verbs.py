@@ -182,10 +182,10 @@ def test_a_limit_edited_after_a_verdict_is_told_old_to_new(project: Path) -> Non
     policy.write_text(policy.read_text().replace("at_least: 0.98", "at_least: 0.9"))
     done = run_in(project, "check", "tiny")
     assert (
-        "policy edited after a verdict existed: agreement at least 0.98 at 0.95 -> agreement at least 0.9"
+        "policy edited after a verdict existed: agreement at least 0.98, 95 % confidence -> agreement at least 0.9"
         in done.stdout
     )
     target = json_of(run_in(project, "check", "tiny", "--json"))["targets"][0]
     assert target["verdict"]["policy"]["edited"] == [
-        "agreement at least 0.98 at 0.95 -> agreement at least 0.9 at 0.95"
+        "agreement at least 0.98, 95 % confidence -> agreement at least 0.9, 95 % confidence"
     ]

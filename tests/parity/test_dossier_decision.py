@@ -151,7 +151,10 @@ def test_may_this_be_shipped(targets: list[tuple[str, str, dict[str, Any]]], wor
         ({"value": 0.04, "limit": 0.03, "sense": "at_most"}, "would show that it is missed"),
         ({"of": "worst_slice"}, "about 4,321 fresh rows of that slice would"),
         ({"groups": 50}, "about 217 fresh groups (4,321 rows) would"),
-        ({"needed": None, "groups": 3, "low": -math.inf, "high": math.inf}, "so few groups give no interval: 20 at least would"),
+        (
+            {"needed": None, "groups": 3, "low": -math.inf, "high": math.inf},
+            "so few groups give no interval: 20 at least would",
+        ),
         ({"needed": None, "of": "worst_slice", "low": -math.inf}, "more rows of each kind would decide"),
         ({"needed": None}, "no number of rows at these rates would decide"),
         ({"needed": None, "against": "float"}, "measuring again on a quiet machine may decide"),

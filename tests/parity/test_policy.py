@@ -11,6 +11,7 @@ import pytest
 from compile.config import ModelFile
 from compile.errors import ConfigError
 from compile.project import Project
+from parity.explain.remedy import still_missed
 from parity.limit import KINDS, Metric
 from parity.measure import METRICS
 from parity.policy import Policy, edits, load_policy, refuse_idle_limits
@@ -184,7 +185,7 @@ def test_an_edit_of_a_limit_is_told_as_old_to_new(tmp_path: Path) -> None:
     was = read(tmp_path / "was", f"{ROUTE}limits:\n{AGREEMENT}{SPEED}")
     now = read(tmp_path / "now", f"limits:\n{AGREEMENT.replace('0.98', '0.9')}{SPEED}")
     assert edits(was.spelled, now.spelled) == [
-        "agreement at least 0.98 at 0.95 -> agreement at least 0.9 at 0.95",
+        "agreement at least 0.98, 95 % confidence -> agreement at least 0.9, 95 % confidence",
         "route: kept above 0.92, payload_bytes below 2e+06 -> nothing",
     ]
     assert edits(now.spelled, now.spelled) == []
@@ -202,7 +203,7 @@ def test_an_edit_of_what_a_limit_is_measured_of_is_told_too(tmp_path: Path) -> N
     told = [edits(was.spelled, now.spelled) for now in (by, larger, waits)]
     assert [len(one) for one in told] == [1, 1, 1]
     assert "by light in slices from 50 rows" in told[0][0]
-    assert "from 50 rows at least 0.9 at 0.95 -> worst_slice in slices from 500 rows" in told[1][0]
+    assert "from 50 rows at least 0.9, 95 % confidence -> worst_slice in slices from 500 rows" in told[1][0]
     assert told[2] == ["nothing -> may be deferred: *"]
 
 
@@ -270,6 +271,13 @@ def test_a_limit_that_can_never_bite_on_this_model_is_refused(
 def test_a_distance_beyond_what_it_can_be_is_refused_at_once(tmp_path: Path, limit: str) -> None:
     spelled = f"  - {{metric: {limit}, why: a limit that says nothing}}\n"
     assert "can never bite" in refused(tmp_path, f"limits:\n{spelled}{SPEED}")
+
+
+def test_a_remedy_that_helps_too_little_says_what_is_asked(tmp_path: Path) -> None:
+    strict = "  - {metric: agreement, at_least: 0.999, precision: [int8], why: one in a thousand}\n"
+    policy = read(tmp_path, f"limits:\n{strict}{SPEED}")
+    assert still_missed(policy, "int8", 0.9985) == ", still below the 99.90 % that the policy asks for"
+    assert (still_missed(policy, "int8", 0.9991), still_missed(policy, "float32", 0.5)) == ("", "")
 
 
 def test_a_confidence_that_is_a_tossed_coin_is_refused(tmp_path: Path) -> None:
