@@ -194,7 +194,8 @@ class Limit(Strict):
         """`agreement at least 0.98`: the limit in a few words, for changes of a policy."""
         pairs = f" against {', '.join(self.against)}" if self.against else ""
         only = f" ({', '.join(self.precision)})" if self.precision != PRECISIONS else ""
-        return f"{self.metric}{self.of} {self.kind.replace('_', ' ')} {self.bound:g}{pairs}{only}, {self.confidence * 100:g} % confidence"
+        bound = f"{self.metric}{self.of} {self.kind.replace('_', ' ')} {self.bound:g}"
+        return f"{bound}{pairs}{only}, {self.confidence * 100:g} % confidence"
 
     @property
     def of(self) -> str:
