@@ -31,6 +31,11 @@ def release(dossier: Dossier) -> str:
     return _environment().get_template("release.html.j2").render(d=dossier)
 
 
+def not_judged(model: str, why: str) -> str:
+    """The page of a run that came to no verdict."""
+    return _environment().get_template("unjudged.html.j2").render(model=model, why=why)
+
+
 def target(dossier: Dossier, one: Target) -> str:
     """The page of one target beside the cloud and the source."""
     return (

@@ -17,7 +17,7 @@ from compile.config import load_target
 from compile.line import Line, own_code
 from compile.step import Step
 from parity.check import Outcome
-from parity.dossier import FACTS, SCHEMA, SUPERSEDED
+from parity.dossier import FACTS, RELEASE_PAGE, SCHEMA, SUPERSEDED
 from parity.dossier.terms import judged_as
 from parity.policy import load_policy
 
@@ -25,7 +25,7 @@ DRAWN_BY = ("jinja2", "numpy", "scipy")
 ASIDE = ("explain/explain.json", "explain/step.json", "selftest/selftest.json", "selftest/step.json")
 
 
-VOIDED = {"summary.md", "junit.xml"}
+VOIDED = {"summary.md", "junit.xml", RELEASE_PAGE}
 """What lies there after a run that could not be judged."""
 
 
@@ -85,7 +85,7 @@ def void(folder: Path, model: str, why: str) -> None:
 
     Nothing where no run came so far as to make the model's folder (a mistyped name), or where something else lies.
     """
-    from parity.dossier import junit, summary
+    from parity.dossier import junit, page, summary
 
     facts = next((folder / name for name in (FACTS, SUPERSEDED) if (folder / name).is_file()), None)
     if facts is not None:
@@ -98,6 +98,7 @@ def void(folder: Path, model: str, why: str) -> None:
     folder.mkdir(exist_ok=True)
     (folder / "summary.md").write_text(summary.not_judged(model, why))
     (folder / "junit.xml").write_text(junit.not_judged(model, why))
+    (folder / RELEASE_PAGE).write_text(page.not_judged(model, why))
 
 
 def _told(line: Line, outcome: Outcome) -> dict[str, Any]:

@@ -314,13 +314,13 @@ def test_only_a_dossier_is_voided_and_twice_is_as_once(tmp_path: Path) -> None:
     other, folder = tmp_path / "other", tmp_path / "dossier"
     for place in (other, folder):
         place.mkdir()
-        (place / "release.html").write_text("yes")
+        (place / "mine.html").write_text("yes")
     (folder / FACTS).write_text("{}")
     for _ in range(2):
         void(other, "m", "the suite holds a NaN")
         void(folder, "m", "the suite holds a NaN")
-    assert [path.name for path in other.iterdir()] == ["release.html"]
-    assert {path.name for path in folder.iterdir()} == {SUPERSEDED, "summary.md", "junit.xml"}
+    assert [path.name for path in other.iterdir()] == ["mine.html"]
+    assert {path.name for path in folder.iterdir()} == {SUPERSEDED, "summary.md", "junit.xml", "release.html"}
     assert "the suite holds a NaN" in (folder / "summary.md").read_text()
 
 
@@ -330,7 +330,13 @@ def test_a_first_run_that_cannot_be_judged_tells_ci_and_a_mistyped_name_makes_no
     for why in ("the suite holds a NaN", "the labels say nothing"):
         void(first, "m", why)
         void(mistyped, "n", why)
-    assert {path.name for path in first.iterdir()} == {"summary.md", "junit.xml"}
+    assert {path.name for path in first.iterdir()} == {"summary.md", "junit.xml", "release.html"}
+    text = (first / "release.html").read_text()
+    assert "No verdict" in text
+    assert "the labels say nothing" in text
+    assert {link for link in re.findall(r'href="([^"#]+)"', text)} == {"summary.md", "junit.xml"}, (
+        "no link to what is not there"
+    )
     assert not mistyped.parent.exists()
     root = ElementTree.parse(first / "junit.xml").getroot()
     assert (root.get("tests"), root.get("errors")) == ("1", "1")
