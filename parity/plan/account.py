@@ -16,6 +16,10 @@ def lines(found: Sequence[Planned]) -> list[str]:
         alike.setdefault((*one.plans, *one.rehearsed), []).append(one)
     rows = f"{found[0].rows:,} rows" + (f" in {found[0].groups:,} groups" if found[0].groups is not None else "")
     shown = [f"{rows}, for a model that flips {percent.share(found[0].flips)} of its answers and loses nothing"]
+    if found[0].groups is not None and found[0].groups < LEAST_GROUPS:
+        shown.append(
+            f"below {LEAST_GROUPS} groups there is no interval, so that no limit which needs one can pass: bring more groups"
+        )
     for members in alike.values():
         first = members[0]
         shown += ["", ", ".join(one.target for one in members)]

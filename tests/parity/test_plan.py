@@ -286,6 +286,11 @@ def test_a_relative_margin_on_errors_is_tried_on_a_reader_that_errs() -> None:
     assert rehearsed(limit, {"labels": read}, 0.0, "sequence").chance == 1
 
 
+def test_below_so_many_groups_it_is_said_once_that_none_can_pass() -> None:
+    few, enough = (planned("t", [(AGREEMENT, "source")], 1_000, 0.005, Shape(np.full(n, 50.0))) for n in (15, 40))
+    assert ["below 20 groups there is no interval" in "\n".join(lines([of])) for of in (few, enough)] == [True, False]
+
+
 def test_a_limit_that_not_even_a_copy_is_shown_to_hold_is_said_to_be_such() -> None:
     """Of 150 rows none may differ for a margin of one point; one that gains by chance may pass: the two are no contradiction."""
     (sentence,) = [
