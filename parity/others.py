@@ -23,6 +23,8 @@ from parity.route import routed
 from parity.rows import Rows, of_answers
 from parity.slices import columns_to_slice, slices
 
+LEAST_ROWS = 30
+"""Of fewer, chance says more than the limit does."""
 ROWS = 2_000
 """So many are enough: what is asked for is no small difference."""
 SEED = 20_261_130
@@ -32,7 +34,7 @@ NUMBERS = ("binary_score", "regression")
 
 def tell(limit: Limit, rows: Rows, route: Route | None) -> bool | None:
     """Whether the limit tells these answers from those of other rows: False where both keep it."""
-    if rows.task.kind not in ANSWERED or limit.metric not in VALUES or not len(rows):
+    if rows.task.kind not in ANSWERED or limit.metric not in VALUES or len(rows) < LEAST_ROWS:
         return None
     found = VALUES[limit.metric](_elsewhere(rows, ROWS if limit.metric != "worst_slice" else len(rows)), limit, route)
     if found is None or np.isnan(found):
@@ -44,7 +46,8 @@ def _elsewhere(rows: Rows, most: int) -> Rows:
     """At most so many of the rows, answered by the candidate as the reference answers others. Neighbours are numbers of rows, so
     that all have to stay."""
     random = np.random.default_rng(SEED)
-    order = random.permutation(len(rows))
+    turn, order = random.permutation(len(rows)), np.empty(len(rows), np.int64)
+    order[turn] = np.roll(turn, 1)  # no row stays where it is
     picked = np.arange(len(rows)) if rows.near else np.sort(random.permutation(len(rows))[:most])
     told, said = rows.reference[picked], rows.reference[order[picked]]
     return replace(

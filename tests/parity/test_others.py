@@ -128,6 +128,12 @@ def test_a_rule_that_keeps_nearly_all_flips_little_whoever_answers() -> None:
     assert tells("kept_errors", 0.95, few, route) is False
 
 
+def test_so_few_rows_are_not_asked_and_of_more_each_is_given_another() -> None:
+    answers = np.arange(40)
+    assert tells("agreement", 0.01, rows("classification", answers[:29])) is None
+    assert tells("agreement", 0.01, rows("classification", answers)) is True, "not one stays where it is"
+
+
 def test_what_no_other_order_changes_is_not_asked() -> None:
     scores = RNG.random(N)
     binary = rows("binary_score", scores, (scores > 0.5).astype(int), groups=np.arange(N) // 20)
