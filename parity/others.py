@@ -25,7 +25,7 @@ from parity.slices import columns_to_slice, slices
 
 LEAST_ROWS = 30
 """Of fewer, chance says more than the limit does."""
-ROWS = 2_000
+ROWS, ROWS_OF_SLICES = 2_000, 20_000
 """So many are enough: what is asked for is no small difference."""
 SEED = 20_261_130
 ANSWERED = ("classification", "binary_score", "sequence", "regression", "detection", "embedding")
@@ -36,7 +36,9 @@ def tell(limit: Limit, rows: Rows, route: Route | None) -> bool | None:
     """Whether the limit tells these answers from those of other rows: False where both keep it."""
     if rows.task.kind not in ANSWERED or limit.metric not in VALUES or len(rows) < LEAST_ROWS:
         return None
-    found = VALUES[limit.metric](_elsewhere(rows, ROWS if limit.metric != "worst_slice" else len(rows)), limit, route)
+    other = _elsewhere(rows, ROWS_OF_SLICES if limit.metric == "worst_slice" else ROWS)
+    smallest = max(1, limit.smallest * len(other) // len(rows))
+    found = VALUES[limit.metric](other, limit.model_copy(update={"smallest": smallest}), route)
     if found is None or np.isnan(found):
         return None
     return found < limit.threshold if limit.sense == "at_least" else found > limit.threshold
@@ -46,16 +48,17 @@ def _elsewhere(rows: Rows, most: int) -> Rows:
     """At most so many of the rows, answered by the candidate as the reference answers others. Neighbours are numbers of rows, so
     that all have to stay."""
     random = np.random.default_rng(SEED)
-    turn, order = random.permutation(len(rows)), np.empty(len(rows), np.int64)
-    order[turn] = np.roll(turn, 1)  # no row stays where it is
-    picked = np.arange(len(rows)) if rows.near else np.sort(random.permutation(len(rows))[:most])
-    told, said = rows.reference[picked], rows.reference[order[picked]]
+    few = most < len(rows) and not rows.near
+    picked = np.unique(random.integers(0, len(rows), most)) if few else np.arange(len(rows))
+    turn, order = random.permutation(len(picked)), np.empty(len(picked), np.int64)
+    order[turn] = picked[np.roll(turn, 1)]  # no row stays where it is
+    told, said = rows.reference[picked], rows.reference[order]
     return replace(
         rows,
         reference=told,
         candidate=said,
         same=np.equal(told[:, 0], said[:, 0]) if rows.near else agree(rows.task, told, said),
-        facts=_facts(rows, told, said, picked, order[picked]),
+        facts=_facts(rows, told, said, picked, order),
         columns={name: values if rows.near else values[picked] for name, values in rows.columns.items()},
         groups=None if rows.groups is None else codes(rows.groups[picked]),
     )
