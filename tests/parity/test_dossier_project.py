@@ -223,7 +223,8 @@ def test_a_run_that_cannot_be_judged_leaves_no_yes_of_an_earlier_one(project: Pa
     np.savez(suite, **broken)
     assert run_in(project, "check", "tiny").returncode == 2
     assert "no verdict" in (folder / "summary.md").read_text()
-    assert {path.name for path in folder.iterdir()} == {"summary.md", "junit.xml", "superseded.json"}
+    assert {path.name for path in folder.iterdir()} == {"summary.md", "junit.xml", "superseded.json", "release.html"}
+    assert "No verdict" in (folder / "release.html").read_text()
     root = ElementTree.fromstring((folder / "junit.xml").read_text())
     assert (root.get("tests"), root.get("errors")) == ("1", "1")
     suite.write_bytes(kept)
