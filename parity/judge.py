@@ -111,8 +111,8 @@ def examine(
     unbound = [] if met else [f"no limit of the policy gives a measurement for {target.precision}"]
     if met and not any(finding.tells is not False and finding.of not in TIMED for finding in met):
         unbound = [
-            f"an artifact that gave every row the answer of another one would keep all that bind {target.precision}, so that none "
-            "can fail: add a limit that it would miss"
+            f"an artifact that gave every row the answer of another one would keep every limit that binds {target.precision}, so "
+            "that none can fail: add one that it would miss"
         ]
     return [*laws_of(walk), *steadiness(walk, folders), law("limits", unbound), *met], summary(scene)
 
