@@ -180,8 +180,10 @@ class ModelFile(Strict):
     def classes(self) -> int | None:
         """How many classes a classifier's answer scores; None where it does not say: bare answers, a `postprocess`, a free axis."""
         named = [t for t in self.signature.answers if self.task.output in (None, t.name)]
-        size = named[0].shape[-1] if named and len(named[0].shape) > 1 and not self.task.postprocess else None
-        return size if self.task.kind == "classification" and isinstance(size, int) else None
+        if self.task.kind != "classification" or self.task.postprocess or not named or named[0].dtype.startswith("int"):
+            return None
+        size = named[0].shape[-1] if len(named[0].shape) > 1 else None
+        return size if isinstance(size, int) and size > 1 else None
 
     @property
     def signature(self) -> Signature:

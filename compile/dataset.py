@@ -106,10 +106,12 @@ def row_digests(folder: Path, signature: Signature) -> Array:
 
 def refuse_leakage(suite: Path, calibration: Path, signature: Signature, part: str = "calibration") -> None:
     """ConfigError where a calibration row is also a row of the suite: such a suite judges what it has taught. With state, where
-    half of a stream's frames are: single ones that are alike, such as silence, are in every stream."""
-    digests = row_digests(calibration, signature)
-    known = np.isin(digests, row_digests(suite, signature))
-    shared = np.flatnonzero(known & _of_known_streams(digests, known, calibration) if signature.state else known)
+    two frames follow each other that do in the suite: a single one, such as silence, may be in any stream."""
+    ours, theirs = row_digests(calibration, signature), row_digests(suite, signature)
+    if signature.state:
+        shared = np.flatnonzero(_of_known_streams((ours, theirs), (_streams(calibration), _streams(suite))))
+    else:
+        shared = np.flatnonzero(np.isin(ours, theirs))
     if len(shared):
         first = ", ".join(str(i) for i in shared[:5])
         raise ConfigError(
@@ -118,19 +120,40 @@ def refuse_leakage(suite: Path, calibration: Path, signature: Signature, part: s
         )
 
 
-def _of_known_streams(digests: Array, known: NDArray[np.bool_], folder: Path) -> NDArray[np.bool_]:
-    """Which rows belong to a stream of whose frames, each counted once, at least half are known."""
-    streams = []
+def _streams(folder: Path) -> Array:
+    """Which stream each frame of a prepared folder belongs to."""
+    found = []
     for path in sorted((folder / "batches").glob("*.npz")):
         with np.load(path, allow_pickle=False) as batch:
-            streams.append(batch["stream"])
-    stream = np.concatenate(streams)
-    found = np.zeros(len(digests), bool)
-    for number in np.unique(stream):
-        rows = np.flatnonzero(stream == number)
-        _, first = np.unique(digests[rows], return_index=True)
-        found[rows] = 2 * known[rows[first]].sum() >= len(first)
+            found.append(batch["stream"])
+    return np.concatenate(found)
+
+
+def _of_known_streams(digests: tuple[Array, Array], streams: tuple[Array, Array]) -> NDArray[np.bool_]:
+    """Which of the first side's frames stand in a stream of the second: two that differ follow each other in both. Of a stream of
+    one kind of frame alone, whether that kind is in one stream of the second, and no more."""
+    names, code = np.unique(np.concatenate(digests), return_inverse=True)
+    ours, theirs = np.split(code, [len(digests[0])])
+    (pairs, at), (known, _) = (
+        _steps(side, stream, len(names)) for side, stream in zip((ours, theirs), streams, strict=True)
+    )
+    found = np.zeros(len(ours), bool)
+    found[at[np.isin(pairs, known)].ravel()] = True
+    holders = np.unique(np.stack([theirs, streams[1]]), axis=1)[0]
+    for number in np.unique(streams[0]):
+        rows = np.flatnonzero(streams[0] == number)
+        if (ours[rows] == ours[rows[0]]).all():
+            found[rows] = (holders == ours[rows[0]]).sum() == 1
     return found
+
+
+def _steps(code: Array, stream: Array, kinds: int) -> tuple[Array, Array]:
+    """Of frames that follow each other in a stream and differ: a number for both, and which rows they are, [steps, 2]."""
+    order = np.argsort(stream, kind="stable")
+    before, after = order[:-1], order[1:]
+    step = (stream[before] == stream[after]) & (code[before] != code[after])
+    at = np.stack([before[step], after[step]], axis=1)
+    return code[at[:, 0]].astype(np.int64) * kinds + code[at[:, 1]], at
 
 
 def raw_batches(project: Project, data: DataConfig, part: str) -> Iterator[Batch]:

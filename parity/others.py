@@ -25,8 +25,10 @@ from parity.slices import columns_to_slice, slices
 
 LEAST_ROWS = 30
 """Of fewer, chance says more than the limit does."""
-ROWS, ROWS_OF_SLICES = 2_000, 20_000
-"""So many are enough: what is asked for is no small difference."""
+ROWS, ROWS_OF_ALL = 2_000, 10_000
+"""So many tell a mean: what is asked for is no small difference. What rare rows decide is asked of all rows, where there are no
+more than so many."""
+RARE: tuple[Metric, ...] = ("worst_slice", "macro_f1", "f1", "auc", "mean_average_precision")
 SEED = 20_261_130
 ANSWERED = ("classification", "binary_score", "sequence", "regression", "detection", "embedding")
 NUMBERS = ("binary_score", "regression")
@@ -36,9 +38,10 @@ def tell(limit: Limit, rows: Rows, route: Route | None) -> bool | None:
     """Whether the limit tells these answers from those of other rows: False where both keep it."""
     if rows.task.kind not in ANSWERED or limit.metric not in VALUES or len(rows) < LEAST_ROWS:
         return None
-    other = _elsewhere(rows, ROWS_OF_SLICES if limit.metric == "worst_slice" else ROWS)
-    smallest = max(1, limit.smallest * len(other) // len(rows))
-    found = VALUES[limit.metric](other, limit.model_copy(update={"smallest": smallest}), route)
+    if limit.metric in RARE and len(rows) > ROWS_OF_ALL:
+        return None
+    other = _elsewhere(rows, ROWS_OF_ALL if limit.metric in RARE else ROWS)
+    found = VALUES[limit.metric](other, limit, route)
     if found is None or np.isnan(found):
         return None
     return found < limit.threshold if limit.sense == "at_least" else found > limit.threshold

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal
@@ -212,9 +211,4 @@ def _idle(limit: Limit, config: ModelFile, columns: Collection[str]) -> str | No
     probability = task.kind != "binary_score" or task.threshold < 1
     if limit.metric == "confidence_drift" and probability and limit.bound >= 1:
         return f": at most {limit.bound:g} can never bite; a probability moves by at most 1"
-    if limit.metric == "kl" and config.classes and limit.bound >= math.log(config.classes):
-        return (
-            f": at most {limit.bound:g} can hardly bite; an answer that holds all {config.classes} classes for equally likely is "
-            f"{math.log(config.classes):.3g} away at most"
-        )
     return None

@@ -109,6 +109,7 @@ def compare(
         lost=None if right is None else int((right[0] & ~right[1] & ~stage.copies).sum()),
         gained=None if right is None else int((~right[0] & right[1] & ~stage.copies).sum()),
         both_right=None if right is None else int((right[0] & right[1] & ~same).sum()),
+        both_wrong=None if right is None else int((~right[0] & ~right[1] & ~same).sum()),
         sure=_span(sure, same),
         sure_name=sure.name,
         confusion=tuple(Confusion(reference=a, candidate=b, count=c) for (a, b), c in _counted(kinds)),

@@ -156,7 +156,7 @@ def would_decide(found: FindingFact) -> str:
         return "measuring again on a quiet machine may decide"
     if found.of == "worst_slice" and found.metric.endswith(TOO_SMALL):
         return "more rows of each kind would decide, or other columns in `by`, or a lower `smallest`"
-    if found.low == -math.inf and found.high == math.inf:
+    if found.groups is not None and found.groups < LEAST_GROUPS:
         return f"so few groups give no interval: {LEAST_GROUPS} at least would"
     if found.low == -math.inf and found.of == "worst_slice":
         return "more rows of each kind would decide, or other columns in `by`, or a lower `smallest`"

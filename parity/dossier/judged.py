@@ -91,8 +91,8 @@ def limits(target: Target) -> dict[Limited, str]:
 
 
 def nothing_to_explain(target: Target) -> bool:
-    """Whether no answer differs and no limit is missed, or nothing was compared at all."""
-    missed = any(one.status == "FAIL" and one.unit != "breaches" for one in target.findings)
+    """Whether no answer differs and nothing is missed that answers could mend, or nothing was compared at all."""
+    missed = any(one.status == "FAIL" and one.metric != "limits" for one in target.findings)
     return not missed and not any(pair.differ for pair in target.pairs) and (bool(target.pairs) or not target.findings)
 
 

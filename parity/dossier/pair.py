@@ -93,6 +93,7 @@ class Pair(Fact):
     lost: int | None
     gained: int | None
     both_right: int | None = None
+    both_wrong: int | None = None
     sure: tuple[float, float] | None
     sure_name: str
     confusion: tuple[Confusion, ...]

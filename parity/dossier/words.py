@@ -113,8 +113,7 @@ def _by_labels(pair: Pair) -> list[str]:
     label, numbers on both sides of theirs."""
     if pair.lost is None or pair.gained is None:
         return ["The suite has no labels that say which answers are right."]
-    both = pair.both_right or 0
-    neither = pair.differ - pair.lost - pair.gained - both
-    rest = [(neither, "wrong"), (both, "right")]
+    neither = pair.differ - pair.lost - pair.gained if pair.both_wrong is None else pair.both_wrong
+    rest = [(neither, "wrong"), (pair.both_right or 0, "right")]
     more = "".join(f", {n:,} {'was' if n == 1 else 'were'} {how} before and after" for n, how in rest if n > 0)
     return [f"By the labels {pair.lost:,} got worse and {pair.gained:,} got better{more}."]

@@ -187,10 +187,12 @@ def test_a_calibration_row_from_the_suite_is_leakage(tmp_path: Path) -> None:
         refuse_leakage(suite, leaky, model().signature)
 
 
-def test_a_frame_that_many_streams_have_is_no_leakage_and_a_stream_of_the_suite_is(tmp_path: Path) -> None:
-    """Silence is in every stream; two frames of four, or all of one stream among others, are the suite's."""
+def test_a_frame_that_many_streams_have_is_no_leakage_and_a_part_of_a_stream_is(tmp_path: Path) -> None:
+    """Silence is in every stream. A part of a stream is the suite's however much else is around it, and so is one frame alone
+    that is in one of its streams."""
     config, silence = model_with_state(), np.zeros_like(X[:1])
-    other = X + 100
+    rng = np.random.default_rng(0)
+    long, other = (rng.standard_normal((60, *X.shape[1:])).astype(X.dtype) for _ in range(2))
 
     def streams(name: str, *parts: np.ndarray) -> Path:
         folder = tmp_path / name
@@ -200,11 +202,18 @@ def test_a_frame_that_many_streams_have_is_no_leakage_and_a_stream_of_the_suite_
         )
         return folder
 
-    suite = streams("suite", np.concatenate([X[:3], silence]), np.concatenate([X[3:], silence]))
-    apart = streams("apart", np.concatenate([other[:3], silence, silence]), other[3:])
+    suite = streams("suite", np.concatenate([long[:30], silence]), np.concatenate([long[30:], silence, silence]))
+    apart = streams(
+        "apart", np.concatenate([other[:3], silence, silence, other[3:5]]), np.repeat(silence, 3, axis=0), other[5:]
+    )
     refuse_leakage(suite, apart, config.signature)
-    for name, leaky in (("half", np.concatenate([X[:2], other[:2]])), ("whole", X[3:])):
-        with pytest.raises(ConfigError, match=r"2 of its rows are also in the evaluation suite"):
+    leaks = {
+        "within": (np.concatenate([other[:40], long[10:14], other[40:]]), 4),
+        "whole": (long[30:], 30),
+        "alone": (long[7:8], 1),
+    }
+    for name, (leaky, rows) in leaks.items():
+        with pytest.raises(ConfigError, match=rf"{rows} of its rows are also in the evaluation suite"):
             refuse_leakage(suite, streams(name, other, leaky), config.signature)
 
 

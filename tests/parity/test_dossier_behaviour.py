@@ -218,6 +218,22 @@ def test_embeddings_are_right_where_the_judge_says_so_by_the_sources_index_witho
     assert f"{neither} were wrong before and after, {found.both_right} were right before and after." in said
 
 
+def test_rows_that_stay_within_the_tolerance_and_leave_their_labels_hide_no_others() -> None:
+    """398 numbers move by less than is told and miss their labels now; 2 that move far were wrong before and are wrong now."""
+    ours = np.full((400, 1), 10.0)
+    theirs = ours * 1.05
+    labels = ours[:, 0] / 1.08
+    theirs[:2], labels[:2] = 30.0, 100.0
+    found = behaviour.compare(
+        stage("regression", 400, labels=labels), "source", "source", Said(ours, None), Said(theirs, None)
+    )
+    assert (found.differ, found.lost, found.both_wrong) == (2, 398, 2)
+    assert (
+        "398 got worse and 0 got better, 2 were wrong before and after."
+        in in_words(found, TaskConfig(kind="regression"), "rows")[-1]
+    )
+
+
 def test_so_few_groups_prove_nothing_and_no_word_says_they_do() -> None:
     same = np.zeros(300)
     made = stage("binary_score", 300, group=np.arange(300) // 20)

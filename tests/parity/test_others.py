@@ -128,6 +128,19 @@ def test_a_rule_that_keeps_nearly_all_flips_little_whoever_answers() -> None:
     assert tells("kept_errors", 0.95, few, route) is False
 
 
+def test_what_rare_rows_decide_is_not_asked_of_a_part_that_may_lack_them() -> None:
+    """Of 200,000 rows a part of 2,000 may hold no positive one: an F1 of nothing would not move."""
+    truth = np.zeros(200_000, np.int64)
+    truth[:20] = 1
+    large = rows("binary_score", truth.astype(float), truth)
+    for metric in ("f1", "auc"):
+        assert tells(metric, 0.1, large) is None
+    assert tells("worst_slice", 0.5, large) is None
+    assert tells("agreement", 0.9, large) is False
+    some = rows("binary_score", truth[:9_000].astype(float), truth[:9_000])
+    assert [tells(metric, 0.1, some) for metric in ("f1", "auc")] == [True, True]
+
+
 def test_so_few_rows_are_not_asked_and_of_more_each_is_given_another() -> None:
     answers = np.arange(40)
     assert tells("agreement", 0.01, rows("classification", answers[:29])) is None

@@ -254,7 +254,6 @@ def test_right_answers_are_expected_only_where_labels_can_tell(tmp_path: Path) -
             r"no column `color`.*colour",
         ),
         ("metric: correct, margin: 0.01", "none", ["labels"], r"gives them no meaning"),
-        ("metric: kl, at_most: 9", "classification", ["labels"], r"all \d+ classes for equally likely"),
         ("metric: confidence_drift, at_most: 5", "classification", ["labels"], r"can never bite"),
         ("metric: confidence_drift, at_most: 1", "binary_score", ["labels"], r"can never bite"),
     ],
