@@ -91,7 +91,7 @@ def void(folder: Path, model: str, why: str) -> None:
     if facts is not None:
         facts.rename(folder / SUPERSEDED)
         for path in folder.iterdir():
-            if path.name != SUPERSEDED:
+            if path.name != SUPERSEDED and not path.is_dir():
                 path.unlink()
     elif not folder.parent.is_dir() or (folder.is_dir() and {path.name for path in folder.iterdir()} - VOIDED):
         return
