@@ -52,6 +52,21 @@ def simulated(request: pytest.FixtureRequest) -> Callable[[int], np.random.Gener
     return lambda own: np.random.default_rng([own, seed])
 
 
+@pytest.fixture(scope="session")
+def generators() -> list[tuple[np.random.Generator, Any]]:
+    """The generators that modules of tests keep, each with its state before the first test."""
+    modules = [module for name, module in sys.modules.items() if name.startswith("tests.")]
+    kept = [value for module in modules for value in vars(module).values() if isinstance(value, np.random.Generator)]
+    return [(generator, generator.bit_generator.state) for generator in kept]
+
+
+@pytest.fixture(autouse=True)
+def same_draws(generators: list[tuple[np.random.Generator, Any]]) -> None:
+    """A test draws the same numbers whichever tests ran before it in its worker."""
+    for generator, state in generators:
+        generator.bit_generator.state = state
+
+
 def write_tiny(root: Path) -> None:
     """A project with one small classifier: builder, weights, suite, calibration data, config."""
     import torch
