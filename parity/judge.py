@@ -32,8 +32,6 @@ from parity.summary import summary
 from parity.verdict import Finding, Measured, Sense, Status, decide, overall
 
 TELLS_NOTHING = " (answers of other rows would keep it too)"
-TIMED = INTEGER_ONLY
-"""What says nothing of answers."""
 
 
 def judge(
@@ -109,7 +107,7 @@ def examine(
     limits = [limit for limit in policy.limits if target.precision in limit.precision]
     met = [finding for limit in limits for finding in limited(limit, scene, policy)]
     unbound = [] if met else [f"no limit of the policy gives a measurement for {target.precision}"]
-    if met and not any(finding.tells is not False and finding.of not in TIMED for finding in met):
+    if met and not any(finding.tells is not False and finding.of not in INTEGER_ONLY for finding in met):
         unbound = [
             f"an artifact that gave every row the answer of another one would keep every limit that binds {target.precision}, so "
             "that none can fail: add one that it would miss"

@@ -109,6 +109,7 @@ CONFIDENCE = "confidence of the reference"
 NOT_SLICED = ("id", "group", "row", "copy", "original", "text")
 """Columns that name rows, not kinds of rows."""
 INTEGER_ONLY: tuple[Metric, ...] = ("latency_ratio", "size_ratio", "quantized_share")
+"""Measured of int8 alone, and nothing about answers."""
 OPTIONS: Mapping[str, tuple[Metric, ...]] = {
     "by": ("worst_slice",),
     "smallest": ("worst_slice",),

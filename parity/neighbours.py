@@ -22,13 +22,16 @@ BLOCK = 256
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
-    """`units`: rows of length 1; `rows`: which observed row each is, in ascending order."""
+    """`units`: rows of length 1; `rows`: which observed row each is, in ascending order; `twins`: places of rows whose equal
+    stands before them, and the place of the first such equal."""
 
     units: Array
     rows: Codes
+    twins: tuple[Codes, Codes]
 
     def nearest(self, queries: Array, first: int, k: int) -> Codes:
-        """Of each query the `k` nearest other rows by cosine, the nearest first; `first`: the observed row of query 0.
+        """Of each query the `k` nearest other rows by cosine, the nearest first, of equally near ones the earlier; `first`: the
+        observed row of query 0.
 
         [queries, k], or fewer columns where the gallery holds fewer others.
         """
@@ -39,6 +42,9 @@ class Gallery:
 
     def _block(self, units: Array, first: int, k: int) -> Codes:
         near = units @ self.units.T
+        near[:, self.twins[0]] = near[
+            :, self.twins[1]
+        ]  # equal columns need not come out of a product alike in their last bit
         start, stop = np.searchsorted(self.rows, [first, first + len(units)])
         near[self.rows[start:stop] - first, np.arange(start, stop)] = -np.inf  # a row is no neighbour of itself
         if k == 1:
@@ -49,13 +55,13 @@ class Gallery:
 
 
 def _largest(near: Array, k: int) -> Codes:
-    """Of each row the places of its k largest values, in ascending order; values are partitioned, which is half the work of
-    partitioning places, and only where several are equal to the k-th one places are."""
-    least = np.partition(near, near.shape[1] - k, axis=1)[:, -k]
-    there = near >= least[:, None]
-    if there.sum() == k * len(near):
-        return np.nonzero(there)[1].reshape(len(near), k)
-    return np.sort(np.argpartition(-near, k - 1, axis=1)[:, :k], axis=1)
+    """Of each row the places of its k largest values, in ascending order; of those equal to the k-th the first."""
+    least = np.partition(near, near.shape[1] - k, axis=1)[:, [-k]]
+    there = near >= least
+    if there.sum() > k * len(near):
+        last = near == least
+        there &= ~last | (np.cumsum(last, axis=1) <= k - (near > least).sum(axis=1, keepdims=True))
+    return np.nonzero(there)[1].reshape(len(near), k)
 
 
 def of_length_one(rows: Array) -> Array:
@@ -72,4 +78,12 @@ def gallery_of(batches: Iterable[Array], counts: NDArray[np.bool_]) -> Gallery:
         inside = there[np.searchsorted(there, start) : np.searchsorted(there, start + len(batch))]
         parts.append(of_length_one(batch[inside - start]))
         start += len(batch)
-    return Gallery(np.concatenate(parts), there)
+    units = np.concatenate(parts)
+    return Gallery(units, there, _twins(units))
+
+
+def _twins(units: Array) -> tuple[Codes, Codes]:
+    _, earliest, kind = np.unique(units, axis=0, return_index=True, return_inverse=True)
+    firsts = earliest[kind.reshape(-1)]
+    later = np.flatnonzero(firsts != np.arange(len(units)))
+    return later, firsts[later]

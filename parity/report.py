@@ -73,7 +73,7 @@ def edits(outcomes: Sequence[Outcome]) -> list[str]:
 def telling_nothing(outcomes: Sequence[Outcome]) -> list[str]:
     """Limits that answers of other rows would keep as well, each once."""
     found = [f for o in outcomes for f in o.verdict.get("findings", []) if f.get("tells") is False]
-    return list(dict.fromkeys(figures.tells_nothing(f["of"], f["kind"], f["bound"]) for f in found))
+    return figures.telling_nothing((f["of"], f["kind"], f["bound"]) for f in found)
 
 
 def document(outcome: Outcome) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from compile import percent
 from parity.dossier import figures
 from parity.dossier.document import Change, Direction, Dossier, LimitChange, LimitFact, PolicyFact, Target, TargetChange
-from parity.dossier.terms import edits, limits_missing, target_term, terms_changed
+from parity.dossier.terms import SUITE, edits, limits_missing, target_term, terms_changed
 from parity.policy import OF_SIZE
 
 Key = tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...], str]
@@ -59,7 +59,7 @@ def changed(before: Before, now: Now) -> Change:
         )  # fmt: skip
     since = str(before.version)
     limits, targets = limits_changed(old.policy, now.policy), _targets(old, now.targets)
-    named = {target_term(one.name) for one in targets if one.artifact in ("added", "removed")}
+    named = {SUITE, *(target_term(one.name) for one in targets if one.artifact in ("added", "removed"))}
     terms = tuple(one for one in terms_changed(old.policy, now.policy) if one.limit not in named)
     source = old.source_digest != now.source_digest
     suite = _other(old.suite_digest, now.suite_digest)
@@ -164,15 +164,10 @@ def _otherwise(terms: Iterable[tuple[str, LimitChange]]) -> list[str]:
 
 def _edited(limits: Iterable[tuple[str, LimitChange]]) -> list[str]:
     return [
-        f"{'Policy' if _is_term(one) else 'Limit'} {one.direction} since {since}: {'' if _is_term(one) else f'{one.limit}: '}"
+        f"{'Policy' if one.besides else 'Limit'} {one.direction} since {since}: {'' if one.besides else f'{one.limit}: '}"
         f"{one.before or 'none'} → {one.after or 'none'}."
         for since, one in limits
     ]
-
-
-def _is_term(one: LimitChange) -> bool:
-    """Whether what was edited is no limit: then its text begins with its name."""
-    return one.limit in ("allow_deferred", "source", "route") or one.limit.startswith("rollback, ")
 
 
 def _quantized(was: Mapping[str, str], now: Mapping[str, str], since: str) -> list[str]:
@@ -226,7 +221,8 @@ def _besides(old: PolicyFact, new: PolicyFact) -> Iterator[LimitChange]:
         if one.limit == "goal":
             yield _exemption(one)
         else:
-            yield one.model_copy(update={"direction": waits}) if one.limit == "allow_deferred" else one
+            direction = waits if one.limit == "allow_deferred" else one.direction
+            yield one.model_copy(update={"direction": direction, "besides": True})
 
 
 def _exemption(goal: LimitChange) -> LimitChange:

@@ -136,12 +136,14 @@ Direction = Literal["loosened", "tightened", "added", "removed", "changed", "rew
 
 
 class LimitChange(Fact):
-    """A limit that was edited: what it said, what it says; None where there was or is none."""
+    """A limit that was edited: what it said, what it says; None where there was or is none. `besides`: it is another term of the
+    policy, and its texts begin with its name."""
 
     limit: str
     before: str | None
     after: str | None
     direction: Direction
+    besides: bool = False
 
 
 class TargetChange(Fact):

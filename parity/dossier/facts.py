@@ -120,7 +120,7 @@ def assemble(
     rows = _rows(scene, found)
     noun = "requests" if rows is None else inputs.noun(rows.one(0))
     targets = tuple(_told(scene, target, rows, noun) for target in found)
-    policy = policy_fact(scene.project, scene.config, scene.policy)
+    policy = policy_fact(scene, digests["suite"])
     source, suite = str(digests["source"]), (digests["suite"], digests["suite inputs"])
     columns = () if scene.suite is None else tuple(sorted(set(scene.suite.columns) - set(MADE)))
     recipe = {name: str(value) for name, value in scene.config.quantize.model_dump(mode="json").items()}
@@ -147,8 +147,11 @@ def assemble(
     )
 
 
-def policy_fact(project: Project, config: ModelFile, policy: Policy) -> PolicyFact:
-    """The effective policy and what decides besides it, so that the next dossier can say what was edited."""
+def policy_fact(scene: Scene, suite: str | None) -> PolicyFact:
+    """The effective policy and what decides besides it, so that the next dossier can say what was edited. `suite`: its digest,
+    where a target was judged on it."""
+    project, config, policy = scene.project, scene.config, scene.policy
+    tried = None if scene.suite is None or suite is None else terms.suite_term(len(scene.suite.order), suite)
     limits = tuple(
         LimitFact(
             metric=one.metric,
@@ -172,7 +175,7 @@ def policy_fact(project: Project, config: ModelFile, policy: Policy) -> PolicyFa
         goal=goal,
         besides=policy.spelled_besides,
         limits=limits,
-        judged_as=terms.judged_as(config, {use.name: load_target(project, use.name) for use in config.uses}),
+        judged_as=terms.judged_as(config, {use.name: load_target(project, use.name) for use in config.uses}, tried),
     )
 
 
@@ -264,17 +267,6 @@ def _pair(scene: Scene, name: str, against: Any, other: str, folder: Path, verdi
     return behaviour.compare(scene.stage, against, other, Said(told, None), Said(said, None), given, sure)
 
 
-def telling_nothing(targets: Sequence[Target]) -> list[str]:
-    """The limits that answers of other rows would keep as well, each once."""
-    found = [
-        f"T{figures.tells_nothing(one.of or one.metric, one.kind or '', one.bound or 0.0)[1:]}."
-        for target in targets
-        for one in target.findings
-        if one.tells is False
-    ]
-    return list(dict.fromkeys(found))
-
-
 def _repeats(suite: Suite) -> int:
     """Rows that repeat others, which are not counted."""
     return int(suite.columns["copy"].sum()) if "copy" in suite.columns else 0
@@ -304,7 +296,8 @@ def _caveats(scene: Scene, rows: Rows | None, targets: Sequence[Target]) -> tupl
             f"The source itself is right on {percent.share(right)} of the rows, and the policy does not say how many it expects "
             "(`source: {at_least: …, why: …}`): labels that are wrong for both sides alike would not be noticed."
         )
-    found += telling_nothing(targets)
+    idle = [one for target in targets for one in target.findings if one.tells is False]
+    found += figures.telling_nothing((one.of or one.metric, one.kind or "", one.bound or 0.0) for one in idle)
     if scene.suite is not None and bool(copies := _repeats(scene.suite)):
         found.append(f"{copies:,} rows of the suite repeat others, input for input; each is counted once.")
         found += _contradicted(scene.suite.columns)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from compile import percent
 from parity.dossier import beside
@@ -169,10 +169,12 @@ def would_decide(found: FindingFact) -> str:
     return f"at these rates about {rows} would show that it {'holds' if holds else 'is missed'}"
 
 
-def tells_nothing(metric: str, kind: str, bound: float) -> str:
-    """What a policy's owner is told of a limit that answers of other rows would keep as well."""
-    spelled = f"{metric} {kind.replace('_', ' ')} {bound:g}"
-    return f"the policy's limit `{spelled}` tells nothing here: answers of other rows would keep it too"
+def telling_nothing(limits: Iterable[tuple[str, str, float]]) -> list[str]:
+    """What a policy's owner is told of limits (metric, kind, bound) that answers of other rows would keep as well, each once."""
+    spelled = dict.fromkeys(f"{metric} {kind.replace('_', ' ')} {bound:g}" for metric, kind, bound in limits)
+    return [
+        f"The policy's limit `{one}` tells nothing here: answers of other rows would keep it too." for one in spelled
+    ]
 
 
 def policy_limit(one: LimitFact) -> str:

@@ -18,7 +18,7 @@ from compile.line import Line, own_code
 from compile.step import Step
 from parity.check import Outcome
 from parity.dossier import FACTS, RELEASE_PAGE, SCHEMA, SUPERSEDED
-from parity.dossier.terms import judged_as
+from parity.dossier.terms import judged_as, unchanged
 from parity.policy import load_policy
 
 DRAWN_BY = ("jinja2", "numpy", "scipy")
@@ -51,7 +51,7 @@ def dossier(
     suite_digest = None if suite is None else suite.digest
     asked = judged_as(line.config, {use.name: load_target(line.project, use.name) for use in line.config.uses})
     source = digest.of_document(build.source_inputs(line))
-    judged_before = _judged_before(folder, policy.digest, asked, before.text, published)
+    judged_before = _judged_before(folder, policy.digest, (asked, suite_digest), before.text, published)
     arguments = {
         "model": line.model,
         "outcomes": told,
@@ -125,15 +125,17 @@ def _templates() -> str:
     return digest.of_tree(digest.of_files(folder))
 
 
-def _judged_before(folder: Path, policy: str, asked: dict[str, str], released: str | None, published: bool) -> Any:
-    """What decided the verdicts before these, where it was another policy or other terms besides and no release went out
-    under these: neither the last one, nor this very one before somebody tried other terms.
+def _judged_before(
+    folder: Path, policy: str, terms: tuple[dict[str, str], str | None], released: str | None, published: bool
+) -> Any:
+    """What decided the verdicts before these, where it was another policy or other `terms` besides (the last of them the suite's
+    digest) and no release went out under these: neither the last one, nor this very one before somebody tried other terms.
 
     The dossier that lies there says it: either it was made under others, or it carries what it was told.
     """
 
     def same(fact: dict[str, Any]) -> bool:
-        return bool(fact["digest"] == policy and fact.get("judged_as", asked) == asked)
+        return bool(fact["digest"] == policy and unchanged(fact.get("judged_as") or terms[0], *terms))
 
     try:
         last = json.loads((folder / (FACTS if (folder / FACTS).is_file() else SUPERSEDED)).read_text())

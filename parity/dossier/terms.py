@@ -11,18 +11,35 @@ from collections.abc import Iterator, Mapping
 from compile.config import ModelFile, TargetFile, TargetUse
 from parity.dossier.document import Direction, LimitChange, PolicyFact, Target
 
+SUITE = "suite"
+SHOWN = 12
+"""Digits of a suite's digest."""
 Missing = tuple[tuple[str, ...], tuple[str, ...]]
 
 
-def judged_as(config: ModelFile, targets: Mapping[str, TargetFile]) -> dict[str, str]:
-    """The task, the baseline, what prepares inputs, and what is asked of each target; no term where nothing is said."""
+def judged_as(config: ModelFile, targets: Mapping[str, TargetFile], suite: str | None = None) -> dict[str, str]:
+    """The task, the baseline, what prepares inputs, the suite, and what is asked of each target; no term where nothing is said."""
     task = config.task.model_dump(mode="json", exclude_none=True)
     terms = {"task" if name == "kind" else f"task.{name}": _text(value) for name, value in task.items()}
     if config.baseline:
         terms["baseline"] = ", ".join(config.baseline)
     if config.preprocess is not None:
         terms["preprocess"] = config.preprocess
+    if suite is not None:
+        terms[SUITE] = suite
     return terms | {target_term(use.name): _asked(use, targets[use.name]) for use in config.uses}
+
+
+def suite_term(rows: int, digest: str) -> str:
+    """A suite by its size and by the beginning of its digest: another one after a verdict is a second try."""
+    return f"{rows:,} rows, {digest[:SHOWN]}"
+
+
+def unchanged(was: Mapping[str, str], now: Mapping[str, str], suite: str | None) -> bool:
+    """Whether these terms are the same, and the suite too, by its digest, where both sides say it."""
+    tried = was.get(SUITE)
+    other = tried is not None and suite is not None and not tried.endswith(suite[:SHOWN])
+    return not other and {name: term for name, term in was.items() if name != SUITE} == now
 
 
 def target_term(name: str) -> str:
@@ -42,10 +59,12 @@ def _asked(use: TargetUse, target: TargetFile) -> str:
 
 
 def terms_changed(old: PolicyFact, new: PolicyFact) -> tuple[LimitChange, ...]:
-    """Terms besides the policy that were edited; nothing where one side does not say them."""
+    """Terms besides the policy that were edited; nothing where one side does not say them, as no run says its suite that judged
+    no target."""
     if old.judged_as is None or new.judged_as is None:
         return ()
-    return tuple(edits(old.judged_as, new.judged_as))
+    found = edits(old.judged_as, new.judged_as)
+    return tuple(one for one in found if one.limit != SUITE or None not in (one.before, one.after))
 
 
 def edits(was: Mapping[str, str], now: Mapping[str, str]) -> Iterator[LimitChange]:

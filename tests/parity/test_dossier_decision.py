@@ -15,7 +15,7 @@ from parity.dossier.document import Dossier, LimitFact, PolicyFact
 from parity.dossier.evidence import Cause
 from parity.dossier.judged import all_hold, limits, missed, reason
 from parity.dossier.reading import used
-from parity.dossier.terms import judged_as
+from parity.dossier.terms import judged_as, suite_term
 from tests.parity.dossier_facts import LIMIT, POLICY, dossier, finding, pair, target
 
 FOUND = Cause(missing=None, cause="quantization", explained=True, sentence="The head cannot be held in int8.")
@@ -412,6 +412,24 @@ def test_what_decides_besides_the_policy_is_told_since_the_release_and_since_the
     assert [one for one in both if sentence in one] == [
         f"Judged otherwise since version 3 and since the last verdict: {sentence}."
     ]
+
+
+def test_another_suite_after_a_verdict_is_told_and_none_where_a_run_judged_nothing() -> None:
+    was, now = (
+        asked(suite=suite_term(4_000, "ab" * 32)),
+        asked(suite=suite_term(900, "cd" * 32)),
+    )
+    first = dossier(target(), policy=now, judged_before=was).change
+    assert (
+        "Judged otherwise since the last verdict: suite: 4,000 rows, abababababab → 900 rows, cdcdcdcdcdcd."
+        in first.sentences
+    )
+    for sides in ((was, POLICY), (POLICY, now)):
+        assert not dossier(target(), policy=sides[1], judged_before=sides[0]).change.judged_as_since_judged
+    released = told(dossier(target(), policy=was), target(), policy=now)
+    assert not [one for one in released if "Judged otherwise" in one], (
+        "a release says more of another suite than its size"
+    )
 
 
 def test_a_limit_edited_after_release_and_verdict_is_told_once_with_both() -> None:

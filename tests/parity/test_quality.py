@@ -340,3 +340,16 @@ def test_a_gallery_is_bounded_and_no_row_is_its_own_neighbour(monkeypatch: pytes
         for i, near in enumerate(search.kneighbors(one, return_distance=False))
     ]
     assert found.tolist() == wanted
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_of_rows_that_are_equal_the_earlier_is_nearer_however_answers_come(k: int) -> None:
+    """Twenty kinds of sentences, ten times each: the last bit of a product does not decide, nor how rows are batched."""
+    kinds = RNG.standard_normal((20, 24)).astype(np.float32)
+    of = np.tile(np.arange(20), 10)
+    gallery = gallery_of([kinds[of]], np.ones(200, bool))
+    asked = kinds[of] + np.float32(1e-3) * RNG.standard_normal((200, 24)).astype(np.float32)
+    wanted = [[row for row in np.flatnonzero(of == of[i]).tolist() if row != i][:k] for i in range(200)]
+    for size in (1, 7, 64, 200):
+        found = [gallery.nearest(asked[at : at + size], at, k) for at in range(0, 200, size)]
+        assert np.concatenate(found).tolist() == wanted, size
