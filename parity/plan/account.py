@@ -15,6 +15,7 @@ def lines(found: Sequence[Planned]) -> list[str]:
     for one in found:
         alike.setdefault((*one.plans, *one.rehearsed), []).append(one)
     rows = f"{found[0].rows:,} rows" + (f" in {found[0].groups:,} groups" if found[0].groups is not None else "")
+    rows += f" (and {found[0].copies:,} repeated, which are not counted)" if found[0].copies else ""
     shown = [f"{rows}, for a model that flips {percent.share(found[0].flips)} of its answers and loses nothing"]
     if found[0].groups is not None and found[0].groups < LEAST_GROUPS:
         shown.append(

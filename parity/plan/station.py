@@ -84,7 +84,7 @@ class Planned:
     """The plan of one target. `all_limits`: at least this is the chance that an equal model passes all of them; `copy`: whether
     one that moves nothing at all does, which of few rows is not always proven.
 
-    `groups`: how many groups the rows are, where they are grouped. `rehearsed`: limits that resampling decides;
+    `groups`: how many groups the rows are, where they are grouped; `copies`: rows more that repeat these, which nobody counts. `rehearsed`: limits that resampling decides;
     `unforeseen`: those of them whose answers cannot be made up.
     """
 
@@ -97,13 +97,15 @@ class Planned:
     plans: Sequence[Plan]
     all_limits: float
     copy: bool
+    copies: int = 0
 
 
 def plan(line: Line, flips: float) -> list[Planned]:
     """The plan of every target of a model; prepares the suite, runs nothing else."""
     policy = load_policy(line.project, line.config.policy)
     refuse_no_model(line.project, line.model, line.config.source)
-    columns = _counted(columns_of(build.data(line, "suite").folder))
+    whole = columns_of(build.data(line, "suite").folder)
+    columns = _counted(whole)
     refuse_idle_limits(policy, line.config, columns)
     shape, rows = shape_of(columns, policy, line.config.task.kind), len(columns["row"])
     known: dict[Limit, Plan] = {}
@@ -122,15 +124,17 @@ def plan(line: Line, flips: float) -> list[Planned]:
         one = planned(
             use.name, planned_ones, rows, flips, shape, [told for _, told in tried if told is not None], known
         )
-        found.append(replace(one, unforeseen=[limit.metric for limit, told in tried if told is None]))
+        unforeseen = [limit.metric for limit, told in tried if told is None]
+        found.append(replace(one, unforeseen=unforeseen, copies=len(whole["row"]) - rows))
     return found
 
 
 def _counted(columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Without the rows that repeat others: the judge does not count them."""
+    """In observed order, without the rows that repeat others: the judge does not count them."""
     order = columns["row"]
-    counted = order[~columns["copy"][order]] if "copy" in columns else order
-    return {name: values for name, values in columns.items() if name not in ("copy", "original")} | {"row": counted}
+    kept = order[~columns["copy"][order]] if "copy" in columns else order
+    told = {name: values[kept] for name, values in columns.items() if name not in ("copy", "original")}
+    return told | {"row": np.arange(len(kept))}
 
 
 def _sides(limits: Sequence[tuple[Limit, Against]]) -> dict[Limit, list[Against]]:

@@ -115,10 +115,11 @@ def test_a_slice_too_small_to_pass_makes_the_limit_hopeless() -> None:
 def test_a_target_that_no_limit_binds_is_refused_and_copies_are_not_counted(project: Path) -> None:
     suite = project / "tiny" / "suite.npz"
     with np.load(suite) as arrays:
-        np.savez(suite, **{name: np.concatenate([arrays[name], arrays[name][:200]]) for name in arrays.files})
+        twice = {name: np.concatenate([arrays[name][:200], arrays[name]]) for name in arrays.files}
+        np.savez(suite, **twice | {"id": np.arange(800)})
     done = run_in(project, "plan", "tiny")
     assert done.returncode == 0, done.stderr
-    assert "600 rows" in done.stdout
+    assert "600 rows (and 200 repeated, which are not counted)" in done.stdout
     policy = project / "configs" / "policies" / "default.yaml"
     text = policy.read_text().replace("precision: [float32]", "precision: [float16]")
     policy.write_text(
