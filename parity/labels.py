@@ -25,8 +25,11 @@ SURE = 3.0
 
 
 def refuse_strange(config: ModelFile, labels: Array | None) -> None:
-    """ConfigError where a classifier's labels are no classes of it, or a detector's no objects: they say nothing about the task."""
+    """ConfigError where a classifier's labels are no classes of it, those of scores no two sides, or a detector's no objects:
+    they say nothing about the task."""
     task = config.task
+    if task.kind == "binary_score" and labels is not None:
+        _refuse_more_than_two(labels)
     if task.kind == "detection" and labels is not None and labels.ndim == 3 and not (labels[..., -1] >= 0).any():
         raise ConfigError("suite: labels: no row has an object (class -1 stands for none); leave the labels out")
     classes = config.classes
@@ -37,6 +40,15 @@ def refuse_strange(config: ModelFile, labels: Array | None) -> None:
         found = f"{labels.dtype} such as {', '.join(str(label) for label in np.unique(strange)[:3])}"
         raise ConfigError(
             f"suite: labels: found {found}; expected integers from 0 to {classes - 1}, the model's classes"
+        )
+
+
+def _refuse_more_than_two(labels: Array) -> None:
+    kinds = np.unique(labels)
+    if kinds.dtype.kind not in "biuf" or len(kinds) > 2 or (len(kinds) == 2 and not kinds[0] <= 0 < kinds[1]):
+        found = f"{labels.dtype} such as {', '.join(str(kind) for kind in kinds[:3])}"
+        raise ConfigError(
+            f"suite: labels: found {found}; expected 0 and 1 (or -1 and 1), of which 1 is what scores are high for"
         )
 
 

@@ -31,7 +31,7 @@ def in_words(pair: Pair, task: TaskConfig, noun: str) -> tuple[str, ...]:
     """What a person needs to know about how two producers differ."""
     if not pair.differ:
         return _nothing(pair, noun)
-    found = [_how_many(pair, task, noun), *_which(pair, task), *_how_sure(pair, task), *_by_labels(pair)]
+    found = [_how_many(pair, task, noun), *_which(pair, task), *_how_sure(pair, task), *_by_labels(pair, noun)]
     return tuple(found[:5])
 
 
@@ -55,9 +55,11 @@ def _how_many(pair: Pair, task: TaskConfig, noun: str) -> str:
     if task.kind == "binary_score":
         verb += f" {task.threshold:g}"
     if task.kind in ("regression", "none"):
-        verb += f" of {task.tolerance:g}"
-    most = f"at most {percent.at_most(pair.high)} with 95 % confidence" if pair.high < 1 else NO_INTERVAL
-    return f"{pair.differ:,} of {pair.n:,} {noun}{_in_groups(pair)} {verb}: {percent.share(pair.share)}, {most}."
+        verb += f" of {100 * task.tolerance:g} %"
+    most = "" if pair.high >= 1 else f", at most {percent.at_most(pair.high)} with 95 % confidence"
+    if pair.groups is not None and pair.groups < LEAST_GROUPS:
+        most = f", {NO_INTERVAL}"
+    return f"{pair.differ:,} of {pair.n:,} {noun}{_in_groups(pair)} {verb}: {percent.share(pair.share)}{most}."
 
 
 def _in_groups(pair: Pair) -> str:
@@ -108,12 +110,15 @@ def _how_sure(pair: Pair, task: TaskConfig) -> list[str]:
     return [f"The {side}'s confidence in {who} was at most {most:.2f}."] if most < 1 else []
 
 
-def _by_labels(pair: Pair) -> list[str]:
+def _by_labels(pair: Pair, noun: str) -> list[str]:
     """Better or worse by the labels; what is neither was wrong before and is wrong now, or right both times: neighbours of one
-    label, numbers on both sides of theirs."""
+    label, numbers on both sides of theirs. Numbers get better or worse without differing, and are counted of all rows."""
     if pair.lost is None or pair.gained is None:
         return ["The suite has no labels that say which answers are right."]
     neither = pair.differ - pair.lost - pair.gained if pair.both_wrong is None else pair.both_wrong
     rest = [(neither, "wrong"), (pair.both_right or 0, "right")]
-    more = "".join(f", {n:,} {'was' if n == 1 else 'were'} {how} before and after" for n, how in rest if n > 0)
-    return [f"By the labels {pair.lost:,} got worse and {pair.gained:,} got better{more}."]
+    more = [f"{n:,} {'was' if n == 1 else 'were'} {how} before and after" for n, how in rest if n > 0]
+    if pair.lost + pair.gained + neither + (pair.both_right or 0) == pair.differ:
+        return [f"By the labels {', '.join([f'{pair.lost:,} got worse and {pair.gained:,} got better', *more])}."]
+    moved = f"; of those that moved, {', '.join(more)}" if more else ""
+    return [f"By the labels, of all {pair.n:,} {noun} {pair.lost:,} got worse and {pair.gained:,} got better{moved}."]

@@ -22,6 +22,7 @@ from compile.errors import ConfigError
 from compile.line import Line
 from compile.source import refuse_no_model
 from parity.kinds import codes
+from parity.labels import refuse_strange
 from parity.limit import Against, Limit, Metric
 from parity.plan import outlook
 from parity.plan.exact import can_pass, chance, passes
@@ -84,8 +85,8 @@ class Planned:
     """The plan of one target. `all_limits`: at least this is the chance that an equal model passes all of them; `copy`: whether
     one that moves nothing at all does, which of few rows is not always proven.
 
-    `groups`: how many groups the rows are, where they are grouped; `copies`: rows more that repeat these, which nobody counts. `rehearsed`: limits that resampling decides;
-    `unforeseen`: those of them whose answers cannot be made up.
+    `groups`: how many groups the rows are, where they are grouped; `copies`: rows more that repeat these, which nobody counts.
+    `rehearsed`: limits that resampling decides; `unforeseen`: those of them whose answers cannot be made up.
     """
 
     target: str
@@ -107,6 +108,7 @@ def plan(line: Line, flips: float) -> list[Planned]:
     whole = columns_of(build.data(line, "suite").folder)
     columns = _counted(whole)
     refuse_idle_limits(policy, line.config, columns)
+    refuse_strange(line.config, columns.get("labels"))
     shape, rows = shape_of(columns, policy, line.config.task.kind), len(columns["row"])
     known: dict[Limit, Plan] = {}
     rehearsals = Rehearsals(line.config, columns, policy.route, flips)

@@ -228,10 +228,14 @@ def test_rows_that_stay_within_the_tolerance_and_leave_their_labels_hide_no_othe
         stage("regression", 400, labels=labels), "source", "source", Said(ours, None), Said(theirs, None)
     )
     assert (found.differ, found.lost, found.both_wrong) == (2, 398, 2)
-    assert (
-        "398 got worse and 0 got better, 2 were wrong before and after."
-        in in_words(found, TaskConfig(kind="regression"), "rows")[-1]
-    )
+    told = in_words(found, TaskConfig(kind="regression"), "rows")[-1]
+    assert "of all 400 rows 398 got worse and 0 got better; of those that moved, 2 were wrong before and after." in told
+
+
+def test_where_all_rows_move_nothing_is_bounded_and_a_tolerance_is_a_share() -> None:
+    ours = np.arange(1.0, 301.0)[:, None]
+    _, said = words_of("regression", ours, 2 * ours)
+    assert said[0] == "300 of 300 requests move by more than the tolerance of 10 %: 100 %."
 
 
 def test_so_few_groups_prove_nothing_and_no_word_says_they_do() -> None:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from compile.config import ModelFile
 from compile.errors import ConfigError
-from parity.labels import met_by_chance
+from parity.labels import met_by_chance, refuse_strange
 from parity.verdict import Status
 from tests.parity.judged import BATCH, MODEL, ROWS, Case, status
 
@@ -56,6 +57,28 @@ def test_labels_that_stand_for_the_opposite_are_refused(case: Case) -> None:
     case.columns["labels"] = 1 - case.columns["labels"]
     with pytest.raises(ConfigError, match="what 1 means"):
         case.examine()
+
+
+@pytest.mark.parametrize(
+    ("labels", "refused"),
+    [
+        ([0, 1], None),
+        ([-1.0, 1.0], None),
+        ([False, True], None),
+        ([1, 2], "int64 such as 1, 2"),
+        ([0, 1, 2, 9], "int64 such as 0, 1, 2"),
+        ([0.2, 0.9], "float64 such as 0.2, 0.9"),
+        (["no", "yes"], "<U3 such as no, yes"),
+    ],
+)
+def test_scores_have_labels_of_two_sides(labels: list[Any], refused: str | None) -> None:
+    tensor = {"dtype": "float32", "shape": ["batch", 1]}
+    config = ModelFile.model_validate({**MODEL, "outputs": {"score": tensor}, "task": {"kind": "binary_score"}})
+    if refused is None:
+        refuse_strange(config, np.asarray(labels))
+        return
+    with pytest.raises(ConfigError, match=f"found {refused}; expected 0 and 1"):
+        refuse_strange(config, np.asarray(labels))
 
 
 def test_matches_by_chance_are_those_of_all_orders() -> None:

@@ -15,10 +15,11 @@ import numpy as np
 from compile import percent
 from compile.config import ModelFile, TaskConfig
 from compile.errors import ToolchainError
-from parity.answers import Array, Flags, correct
+from parity.answers import Array, Flags, agree, correct
 from parity.explain.experiment.case import Case
 from parity.explain.mistake import preprocessing
 from parity.explain.mistake.hypotheses import Hypothesis
+from parity.labels import refuse_strange
 from parity.observed import Observed, answers_in
 from parity.statistics import counted
 
@@ -26,6 +27,7 @@ CHANCE = 1e-3
 """How often, at most, a sound suite may be doubted."""
 MOST_CLASSES = 1024
 SCREENED_ROWS = 64
+DECIDED = ("classification", "binary_score")
 SHIFTS = (-3, -2, -1, 1, 2, 3)
 
 
@@ -41,6 +43,7 @@ def about(config: ModelFile, case: Case, source: Path, columns: Mapping[str, Arr
     """The first doubt that holds: labels in another order or numbering, inputs made otherwise than the model expects."""
     if "labels" not in columns:
         return None
+    refuse_strange(config, columns["labels"])
     labels, answers = columns["labels"][columns["row"]], Observed(source, config).answers()
     right = correct(config.task, answers, labels)
     if right is None or right.all():
@@ -120,12 +123,18 @@ def _inputs(config: ModelFile, case: Case, source: Path, labels: Array) -> Itera
 
 
 def _right(made: Hypothesis, config: ModelFile, labels: Array) -> Flags | None:
-    """Which of the first rows, as many as it gives answers for, are right so; None where the model takes no such inputs."""
+    """Which of the first rows, as many as it gives answers for, are right so; None where the model takes no such inputs, or answers
+    all alike where labels are not: the most frequent label is no sign of understanding."""
     try:
         answers = answers_in(made.predict(), config)
     except ToolchainError:  # the model cannot be run on inputs made so: they were not
         return None
-    return correct(config.task, answers, labels[: len(answers)])
+    labels = labels[: len(answers)]
+    if config.task.kind in DECIDED and (labels != labels[0]).any():
+        first = np.repeat(answers[:1], len(answers), axis=0)
+        if agree(config.task, first, answers).all():
+            return None
+    return correct(config.task, answers, labels)
 
 
 def _fewer(few: Flags | None, before: Flags) -> bool:
