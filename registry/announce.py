@@ -145,15 +145,16 @@ def _more_rows(ending: Ending) -> list[str]:
 
 
 def _advice(ending: Ending) -> list[str]:
-    """What to try where int8 was refused; of a broken law, which no recipe mends, nothing."""
+    """What to try where targets were refused; of a broken law, which no recipe mends, nothing."""
     line = ending.line
     missed = {
         o.name: [f["of"] for f in o.verdict["findings"] if f["status"] == "FAIL"]
         for o in ending.outcomes
-        if o.status == "FAIL" and load_target(line.project, o.name).precision == "int8"
+        if o.status == "FAIL"
     }
     lawful = {name: metrics for name, metrics in missed.items() if all(metrics)}
-    found = when_refused(line.model, line.config.quantize, lawful)
+    floats = [name for name in lawful if load_target(line.project, name).precision != "int8"]
+    found = when_refused(line.model, line.config.quantize, lawful, floats)
     return ["", *(text.replace("`lockstep ", f"`{_typed()} ") for text in found)] if found else []
 
 
@@ -162,6 +163,8 @@ def _left_out(ending: Ending) -> list[Outcome]:
 
 
 def _typed() -> str:
-    """What to type for this command: its name where the shell would find it, else its path from here."""
+    """What to type for this command: its name where the shell would find it, `python -m` where it was run so, else its path."""
     found, mine = shutil.which("lockstep"), Path(sys.argv[0]).resolve()
-    return "lockstep" if found and Path(found).resolve() == mine else os.path.relpath(mine)
+    if found and Path(found).resolve() == mine:
+        return "lockstep"
+    return "python -m lockstep" if mine.suffix == ".py" else os.path.relpath(mine)

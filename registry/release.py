@@ -57,7 +57,11 @@ def assemble(line: Line, outcomes: Sequence[Outcome]) -> Release:
         )
     inputs = {f"verdict on {o.name}": o.judged.digest for o in outcomes if o.judged is not None}
     inputs |= {f"artifact of {o.name}": o.built.digest for o in outcomes if o.built is not None}
-    inputs |= {f"failover of {o.name}": digest.of_document(stand_in(line, o)) for o in outcomes if o.built is not None}
+    inputs |= {
+        f"failover of {o.name}": digest.of_document(stand_in(line, o, outcomes))
+        for o in outcomes
+        if o.built is not None
+    }
     inputs |= {
         "targets in the config": digest.of_document([u.model_dump() for u in line.config.uses]),
         "lockstep's own code": own_code("compile", "parity", "registry"),
@@ -65,7 +69,7 @@ def assemble(line: Line, outcomes: Sequence[Outcome]) -> Release:
 
     def run(folder: Path, what: str) -> tuple[Path, dict[str, str]]:
         made = folder / "made"
-        _write(line, [o for o in outcomes if not why_not(o, policy)], [o for o in outcomes if why_not(o, policy)], made)
+        _write(line, outcomes, policy, made)
         return made, {}
 
     step = Step("release", line.out / "release", inputs)
@@ -95,11 +99,15 @@ def _found(outcome: Outcome) -> str:
     return f"{outcome.status}: {', '.join(dict.fromkeys(metrics))}" if metrics else outcome.status
 
 
-def _write(line: Line, going: Sequence[Outcome], absent: Sequence[Outcome], made: Path) -> None:
+def _write(line: Line, outcomes: Sequence[Outcome], policy: Policy, made: Path) -> None:
     files, evidence = made / "files", made / "evidence"
     evidence.mkdir(parents=True)
-    targets = {o.name: _target(line, o, files, evidence) for o in going}
-    policy = load_policy(line.project, line.config.policy)
+    absent = [o for o in outcomes if why_not(o, policy)]
+    targets = {
+        o.name: _target(line, o, files, evidence) | {"failover": stand_in(line, o, outcomes)}
+        for o in outcomes
+        if o not in absent
+    }
     document = {
         "schema": manifest.SCHEMA,
         "name": line.model,
@@ -144,7 +152,6 @@ def _target(line: Line, outcome: Outcome, files: Path, evidence: Path) -> dict[s
         "reproducible": target.reproducible,
         "reason": target.reason,
         "verdict": _verdict(outcome.verdict),
-        "failover": stand_in(line, outcome),
         "files": manifest.files_of(files, outcome.name),
     }
 
@@ -160,11 +167,14 @@ def _verdict(verdict: Any) -> dict[str, Any]:
     return {"status": verdict["status"], "why": verdict["why"], "baseline": baseline, "findings": findings}
 
 
-def stand_in(line: Line, outcome: Outcome) -> dict[str, Any]:
-    """Whether the target may stand in for the cloud, or fail over to it: what differs has to be explained."""
+def stand_in(line: Line, outcome: Outcome, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Whether the target may stand in for the cloud, or fail over to it: what differs has to be explained, and the cloud itself
+    has to pass."""
+    cloud = (outcome.verdict.get("baseline") or {}).get("used")
+    status = next((o.status for o in outcomes if o.name == cloud), Status.PASS)
     equal = answers_equal(outcome.verdict)
     explained = None if equal or outcome.status != Status.PASS else read_explained(line, outcome.name)
-    fit, why = failover(outcome.status, explained, equal=equal)
+    fit, why = failover(outcome.status, explained, equal=equal, cloud=status)
     return {"fit": fit, "why": why}
 
 

@@ -6,7 +6,7 @@ Facts in, sentences out; pure. Nothing where the target's own message says it, o
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from compile.config import QuantizeConfig
 from parity.dossier.document import FindingFact, Target
@@ -59,8 +59,16 @@ def slow_alone(missed: Collection[str]) -> bool:
     return set(missed) == {"latency_ratio"}
 
 
-def when_refused(model: str, quantize: QuantizeConfig, missed: Mapping[str, Collection[str]]) -> list[str]:
-    """What to try where int8 was refused, a line each. `missed`: of each such target the metrics; nothing where there is none."""
+def when_refused(
+    model: str, quantize: QuantizeConfig, missed: Mapping[str, Collection[str]], floats: Sequence[str] = ()
+) -> list[str]:
+    """What to try where targets were refused, a line each. `missed`: of each int8 target the metrics; nothing where there is none.
+    `floats`: float targets that failed, which no recipe mends."""
+    if floats:
+        first = (
+            f"  `lockstep explain {model} {floats[0]}`: a float target misses its limits, so that no recipe mends int8:"
+        )
+        return ["what to try:", first, "  its cause comes first"]
     if not missed:
         return []
     lines = ["what to try (docs/verdicts.md, `When int8 is refused`):"]

@@ -39,10 +39,16 @@ def ship(targets: Sequence[Target], model: str) -> Answer:
         return _fit(targets, model)
     first, more = stopping[0], len(stopping) - 1
     also = f" ({more} more: {', '.join(t.name for t in stopping[1:])})" if more else ""
+    others = [target for target in targets if target.required and code_of(target) not in (PASSED, code)]
+    beside = "".join(f" Besides, {t.name} {_verb(t)}: {brief_reason(t)}" for t in others)
+    step = next((target.next for target in (*stopping[:1], *others) if target.next), None)
     if code == UNDECIDED:
-        return Answer(word="not yet", sentence=f"{first.name} is undecided{also}: {reason(first)}", next=first.next)
-    verb = "could not be built or run" if code == TOOLCHAIN else "fails"
-    return Answer(word="no", sentence=f"{first.name} {verb}{also}: {reason(first)}", next=first.next)
+        return Answer(word="not yet", sentence=f"{first.name} {_verb(first)}{also}: {reason(first)}", next=step)
+    return Answer(word="no", sentence=f"{first.name} {_verb(first)}{also}: {reason(first)}{beside}", next=step)
+
+
+def _verb(target: Target) -> str:
+    return {TOOLCHAIN: "could not be built or run", UNDECIDED: "is undecided"}.get(code_of(target), "fails")
 
 
 def _fit(targets: Sequence[Target], model: str) -> Answer:
@@ -73,8 +79,8 @@ def closest(targets: Sequence[Target]) -> tuple[Target, FindingFact] | None:
     return max(found, key=lambda pair: pair[1].used or 0.0, default=None)
 
 
-def stand_in(target: Target) -> Answer:
-    """May this edge target stand in for the cloud?"""
+def stand_in(target: Target, cloud: Target | None = None) -> Answer:
+    """May this edge target stand in for the cloud, which has to be right itself?"""
     if target.status != "PASS":
         word = "not yet" if code_of(target) == UNDECIDED or target.status == "DEFERRED" else "no"
         why = brief_reason(target)
@@ -84,6 +90,10 @@ def stand_in(target: Target) -> Answer:
         return Answer(
             word="not yet", sentence="No cloud target is named as its baseline: only the source was compared."
         )
+    if cloud is not None and cloud.status != "PASS":
+        word = "not yet" if code_of(cloud) == UNDECIDED else "no"
+        said = f"It answers as {cloud.name} does, within every limit, but that one does not pass itself: {brief_reason(cloud)}"
+        return Answer(word=word, sentence=said)  # type: ignore[arg-type]
     pairs = [pair for pair in target.pairs if pair.differ]
     cause = target.cause
     if pairs and cause.missing is not None:

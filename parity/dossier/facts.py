@@ -119,7 +119,7 @@ def assemble(
     found = [_target(scene, outcome) for outcome in outcomes]
     rows = _rows(scene, found)
     noun = "requests" if rows is None else inputs.noun(rows.one(0))
-    targets = tuple(_told(scene, target, rows, noun) for target in found)
+    targets = tuple(_told(scene, target, found, rows, noun) for target in found)
     policy = policy_fact(scene, digests["suite"])
     source, suite = str(digests["source"]), (digests["suite"], digests["suite inputs"])
     columns = () if scene.suite is None else tuple(sorted(set(scene.suite.columns) - set(MADE)))
@@ -232,7 +232,7 @@ def _rows(scene: Scene, targets: Sequence[Target]) -> Rows | None:
     return rows_of(scene.project, scene.suite, wanted | {0})
 
 
-def _told(scene: Scene, target: Target, rows: Rows | None, noun: str) -> Target:
+def _told(scene: Scene, target: Target, targets: Sequence[Target], rows: Rows | None, noun: str) -> Target:
     """A target with the inputs of what differs, with sentences, and with its fitness as a stand-in."""
     pairs: list[Pair] = []
     for pair in target.pairs:
@@ -241,7 +241,8 @@ def _told(scene: Scene, target: Target, rows: Rows | None, noun: str) -> Target:
         sentences = words.in_words(pair, scene.config.task, noun)
         pairs.append(pair.model_copy(update={"flips": shown, "sentences": sentences}))
     told = target.model_copy(update={"pairs": tuple(pairs), "next": advice.next_step(target, scene.model)})
-    return told if target.role == "cloud" else told.model_copy(update={"stand_in": decision.stand_in(told)})
+    cloud = next((one for one in targets if one.name == target.baseline_used), None)
+    return told if target.role == "cloud" else told.model_copy(update={"stand_in": decision.stand_in(told, cloud)})
 
 
 def _float_size(folder: Path, config: TargetFile) -> int | None:

@@ -82,13 +82,16 @@ def read_explained(line: Line, name: str) -> Explained | None:
     return Explained(folder, json.loads((folder / DOCUMENT).read_text()))
 
 
-def failover(status: str, explained: Explained | None, *, equal: bool = False) -> tuple[bool, str]:
-    """Whether a target may stand in for the cloud, and why: judged PASS, and what still differs is explained.
+def failover(status: str, explained: Explained | None, *, equal: bool = False, cloud: str = "PASS") -> tuple[bool, str]:
+    """Whether a target may stand in for the cloud, and why: judged PASS, as is the `cloud` beside it, and what still differs is
+    explained.
 
     `equal`: it was shown to answer as the source does but for the noise floor, so that there is nothing to explain.
     """
     if status != Status.PASS:
         return False, f"its verdict is {status}"
+    if cloud != Status.PASS:
+        return False, f"the verdict of its baseline is {cloud}"
     if equal:
         return True, "every answer of the suite is the source's, within the noise floor of float32"
     if explained is None:

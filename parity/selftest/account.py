@@ -35,7 +35,20 @@ def printed(found: Mapping[str, Any]) -> str:
     missed = [row for row in found["rows"] if row["oracle"] == "must catch" and row["caught_by"] is None]
     healthy = [row for row in found["rows"] if row["oracle"] == "harmless" or row["place"] == "benign"]
     alarms = [row for row in healthy if row["caught_by"] is not None]
-    return "\n".join([*shown, *_told_apart("MISSED", missed), *_told_apart("FALSE ALARM", alarms)])
+    return "\n".join(
+        [*shown, *_told_apart("MISSED", missed), *_told_apart("FALSE ALARM", alarms), *_small(suite, alarms)]
+    )
+
+
+def _small(suite: Mapping[str, int], alarms: list[Mapping[str, Any]]) -> list[str]:
+    """That suites smaller than the model's own decide less than it does."""
+    whole = suite.get("whole", suite["units"])
+    if suite["units"] == whole or not any(row["caught_by"] == "undecided" for row in alarms):
+        return []
+    return [
+        f"{suite['units']:,} rows or groups decide less than the {whole:,} of the suite itself: a `pool` of {5 * whole:,} more lets "
+        "suites be as large, and what is undecided so may then be decided"
+    ]
 
 
 def _told_apart(name: str, rows: list[Mapping[str, Any]]) -> Iterator[str]:

@@ -31,8 +31,8 @@ class Trial:
     tolerances: Mapping[str, bool]
 
 
-def summary(trials: Sequence[Trial], units: int, pool: int) -> dict[str, Any]:
-    """The counts; each suite was of so many `units`, drawn from `pool`."""
+def summary(trials: Sequence[Trial], units: int, pool: int, whole: int) -> dict[str, Any]:
+    """The counts; each suite was of so many `units`, drawn from `pool`; the model's own has `whole`."""
     planted = [t for t in trials if t.place != "benign"]
     must = [t for t in planted if t.oracle == "must catch"]
     benign = [t for t in trials if t.place == "benign" or t.oracle == "harmless"]
@@ -48,7 +48,7 @@ def summary(trials: Sequence[Trial], units: int, pool: int) -> dict[str, Any]:
         "grey": len([t for t in planted if t.oracle == "grey zone"]),
         "benign": len(benign),
         "false_alarms": sum(t.caught_by is not None for t in benign),
-        "suite": {"units": units, "pool": pool},
+        "suite": {"units": units, "pool": pool, "whole": whole},
         "fixed_tolerances": {
             name: {
                 "caught": sum(t.tolerances[name] for t in known if t.oracle == "must catch" and t.place != "benign"),

@@ -60,7 +60,7 @@ def judge(
     document = {
         "model": model,
         "target": target,
-        **summary(trials, suite_units(bench.witness, bench.most_units), bench.witness.units),
+        **summary(trials, suite_units(bench.witness, bench.most_units), bench.witness.units, bench.most_units),
     }
     document["rows"] = [asdict(t) for t in trials]
     (made / "selftest.json").write_text(json.dumps(_plain(document), indent=1, sort_keys=True))

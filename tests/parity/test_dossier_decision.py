@@ -11,6 +11,7 @@ from compile.config import ModelFile, QuantizeConfig, TargetFile
 from parity.dossier import figures, junit, page, summary
 from parity.dossier.advice import next_step, when_refused
 from parity.dossier.change import Before, limits_changed
+from parity.dossier.decision import stand_in
 from parity.dossier.document import Dossier, LimitFact, PolicyFact
 from parity.dossier.evidence import Cause
 from parity.dossier.judged import all_hold, limits, missed, reason
@@ -129,6 +130,7 @@ def test_a_table_of_limits_gives_what_is_alike_on_both_sides_one_row() -> None:
         ([("a", "PASS", {}), ("b", "FAIL", {})], "no", "b fails"),
         ([("a", "PASS", {}), ("b", "ERROR", {}), ("c", "FAIL", {})], "no", "b could not be built or run"),
         ([("a", "FAIL", {}), ("b", "FAIL", {})], "no", "1 more: b"),
+        ([("a", "FAIL", {}), ("b", "ERROR", {})], "no", "Besides, a fails: agreement"),
         ([("a", "PASS", {}), ("b", "INCONCLUSIVE", {})], "not yet", "b is undecided"),
         ([("a", "PASS", {}), ("b", "DEFERRED", {})], "not yet", "DEFERRED for a reason"),
         ([("a", "PASS", {}), ("b", "DEFERRED", {"deferral_allowed": True})], "yes", "b goes out unjudged"),
@@ -217,6 +219,9 @@ def test_what_mends_answers_is_not_advised_where_speed_alone_is_missed() -> None
     wrong = "\n".join(when_refused("m", usual, {"edge": ["agreement"]}))
     assert "goal" not in wrong
     assert when_refused("m", usual, {}) == []
+    floats = "\n".join(when_refused("m", usual, {"edge": ["agreement"]}, ["cloud"]))
+    assert "`lockstep explain m cloud`: a float target misses its limits" in floats
+    assert not any(word in floats for word in ("tune", "kl", "in its place"))
 
 
 def test_what_the_config_already_says_is_not_advised() -> None:
@@ -254,6 +259,15 @@ def test_may_the_edge_stand_in(status: str, more: dict[str, Any], word: str, say
     assert found is not None
     assert found.word == word
     assert says in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("status", "word"), [("PASS", "yes"), ("FAIL", "no"), ("INCONCLUSIVE", "not yet"), ("ERROR", "no")]
+)
+def test_no_edge_stands_in_for_a_cloud_that_does_not_pass_itself(status: str, word: str) -> None:
+    found = stand_in(target("edge", cause=FOUND), target("cloud", status, role="cloud"))
+    assert found.word == word
+    assert ("answers as cloud does" in found.sentence) == (status != "PASS")
 
 
 @pytest.mark.parametrize(

@@ -312,9 +312,24 @@ def test_a_blind_gate_and_a_nervous_one_are_found_out(kind: type[Gate], caught: 
     bench = Bench(CONFIG, [AGREEMENT], witness, SUITE, {}, gate)
     bad = bench.tried(Planted("answers", "flips", 0.2, 0), {"logits": flipped(scores(), 0.9)}, 0)
     good = bench.tried(Planted("benign", "nothing changed", 0, 0), {"logits": scores()}, 1)
-    found = summary([bad, good], SUITE, N)
+    found = summary([bad, good], SUITE, N, SUITE)
     assert (found["must_catch"], found["caught"]) == (1, caught)
     assert (found["benign"], found["false_alarms"]) == (1, alarms)
+
+
+def test_suites_that_are_smaller_for_want_of_a_pool_are_said_to_decide_less() -> None:
+    row = {
+        "place": "benign", "kind": "nothing changed", "size": 0.0, "seed": 1, "oracle": "harmless", "worst": "",
+        "caught_by": "undecided", "caught_at": "agreement", "planted": True,
+    }  # fmt: skip
+    found = {
+        "model": "m", "target": "t", "caught": 0, "must_catch": 0, "caught_by": {}, "false_alarms": 1, "benign": 1, "grey": 0,
+        "suite": {"units": 833, "pool": 5000, "whole": 5000}, "rows": [row], "fixed_tolerances": {},
+    }  # fmt: skip
+    told = "833 rows or groups decide less than the 5,000 of the suite itself: a `pool` of 25,000"
+    assert told in printed(found)
+    assert told not in printed(found | {"suite": {"units": 5000, "pool": 30000, "whole": 5000}})
+    assert told not in printed(found | {"rows": [row | {"caught_by": "statistics"}]})
 
 
 @pytest.fixture(scope="module")
