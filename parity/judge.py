@@ -218,7 +218,8 @@ def said(name: str, against: str, measured: Measured, sense: Sense, limit: float
     """The finding as a sentence."""
     exact = measured.low == measured.high
     rows = f"n = {measured.n:,}" + (f" in {measured.groups:,} groups" if measured.groups is not None else "")
-    interval = "" if exact else f" [{measured.low:.4g}, {measured.high:.4g}], {rows}"
+    span = f"[{measured.low:.4g}, {measured.high:.4g}]" if measured.high - measured.low < math.inf else "(no interval)"
+    interval = "" if exact else f" {span}, {rows}"
     needed = f"; {what_would_decide(measured, against, sense, limit)}" if status is Status.INCONCLUSIVE else ""
     return f"{name} against {against}: {measured.value + 0.0:.4g}{interval}; {sense.replace('_', ' ')} {limit:g}: {status}{needed}"
 

@@ -43,7 +43,7 @@ def _figures(outcome: Outcome) -> tuple[str, ...]:
     right = summary["correct"]
     return (
         _size(outcome),
-        f"{percent.share(agrees['value'])} (≥ {percent.at_least(agrees['low'])})",
+        figures.agreeing(agrees["value"], agrees["low"]),
         UNKNOWN if right is None else f"{percent.share(right['candidate'])} ({percent.share(right['source'])})",
         figures.seconds(summary["latency_p50_s"]),
         figures.number(summary["latency_ratio"]),

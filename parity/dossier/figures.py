@@ -177,6 +177,16 @@ def telling_nothing(limits: Iterable[tuple[str, str, float]]) -> list[str]:
     ]
 
 
+def agreeing(value: float, low: float) -> str:
+    """A share of agreement and its bound; without one where rows are too few to have any."""
+    return f"{percent.share(value)} ({bounded_below(low)})"
+
+
+def bounded_below(low: float) -> str:
+    """The least a share can be, in words where nothing is known of it."""
+    return f"≥ {percent.at_least(low)}" if low > 0 else "no bound"
+
+
 def policy_limit(one: LimitFact) -> str:
     """A limit's bound as the policy writes it."""
     words = {"at_least": "at least", "at_most": "at most", "margin": "margin", "relative_margin": "relative margin"}

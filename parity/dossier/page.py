@@ -68,7 +68,6 @@ def _environment() -> Environment:
     }
     made.globals |= {
         "figures": figures,
-        "at_least": percent.at_least,
         "whole": percent.whole,
         "reason": reason,
         "judged": judged,

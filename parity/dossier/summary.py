@@ -91,7 +91,7 @@ def _table(dossier: Dossier) -> list[str]:
 
 def _row(target: Target) -> list[str]:
     pair, speed = target.pair("source"), target.speed
-    agrees = figures.UNKNOWN if pair is None else f"{percent.share(pair.agree)} (≥ {percent.at_least(pair.agree_low)})"
+    agrees = figures.UNKNOWN if pair is None else figures.agreeing(pair.agree, pair.agree_low)
     right = figures.UNKNOWN
     if target.right is not None:
         right = f"{percent.share(target.right[1])} ({percent.share(target.right[0])})"

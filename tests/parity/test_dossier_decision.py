@@ -62,6 +62,14 @@ def test_a_bound_that_is_not_there_is_no_number(low: float, high: float, shown: 
     assert figures.measured(finding(low=low, high=high)) == shown
 
 
+def test_an_agreement_without_a_bound_says_so_in_every_table() -> None:
+    assert figures.agreeing(1.0, 0.0) == "100 % (no bound)"
+    one = dossier(target(pairs=(pair("source").model_copy(update={"agree_low": 0.0}),)))
+    for shown in (summary.markdown(one), page.release(one)):
+        assert "no bound" in shown
+        assert "≥ 0" not in shown
+
+
 def test_no_limit_that_is_missed_or_open_goes_unnamed_in_the_answer() -> None:
     both = [finding("FAIL", "agreement", used=2.0, against=side) for side in ("source", "baseline")]
     others = (finding("FAIL", "correct", used=1.5), finding("INCONCLUSIVE", "route flips", used=1.1, needed=5000))

@@ -71,6 +71,8 @@ def test_a_thousand_equal_rows_decide_by_how_many_groups_they_are(
     found = judged(case, {"metric": "agreement", "at_least": 0.98})
     assert [f.status for f in found] == [status]
     assert said in found[0].sentence
+    assert ("(no interval), n = 1,000 in 10 groups" in found[0].sentence) == (groups == 10)
+    assert "inf" not in found[0].sentence
     assert found[0].measured.groups == groups
 
 
