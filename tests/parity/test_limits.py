@@ -129,6 +129,21 @@ def test_a_repeated_row_is_counted_once(tmp_path: Path) -> None:
     assert found[0].measured.low == pytest.approx(0.05 ** (1 / 100))
 
 
+def test_a_difference_of_two_shares_is_no_wider_than_they_are(tmp_path: Path) -> None:
+    scores = np.random.default_rng(0).random(ROWS)
+    case = binary(tmp_path, scores, 1 - scores, labels=(scores > 0.5).astype(int))
+    (found,) = judged(case, {"metric": "auc", "margin": 0.01})
+    assert found.status is Status.FAIL
+    assert -1 == found.measured.value == found.measured.low
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+def test_no_area_is_measured_of_one_kind_of_row(tmp_path: Path, kind: int) -> None:
+    scores = np.random.default_rng(0).random(ROWS)
+    with pytest.raises(ConfigError, match="auc needs rows of both kinds"):
+        judged(binary(tmp_path, scores, scores, labels=np.full(ROWS, kind)), {"metric": "auc", "margin": 0.01})
+
+
 def test_auc_that_falls_fails_and_noise_that_keeps_the_order_passes(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     labels = rng.integers(0, 2, ROWS)
