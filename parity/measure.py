@@ -161,8 +161,6 @@ def right_answers(rows: Rows, *, judged_source: bool) -> tuple[Flags, Flags] | N
 def task_quality(scene: Scene, against: Against, limit: Limit) -> Named:
     """A metric of the task: the candidate's value less the reference's; of errors, the other way round."""
     rows = scene.rows[against]
-    if limit.metric == "auc" and rows.labels is not None and len(np.unique(rows.labels > 0)) < 2:
-        raise ConfigError("suite: labels: auc needs rows of both kinds; here are only rows of one")
     found = quality.QUALITIES[limit.metric](rows, limit)
     yield spoken(limit), _margin(found, rows, limit)
 
@@ -170,7 +168,9 @@ def task_quality(scene: Scene, against: Against, limit: Limit) -> Named:
 def _margin(found: quality.Quality, rows: Rows, limit: Limit) -> Measured:
     """What is left of the reference's quality: a difference, or for a relative margin the contrast that is 0 at its edge."""
     of_figure = estimate.figure_of(contrast(found, limit), found.differs, found.worst, rows.groups, limit.confidence)
-    span = (-math.inf, math.inf) if found.errors else (-kept(found, limit), 1.0)  # of both sides 0 to 1; errors may be more
+    span = (
+        (-math.inf, math.inf) if found.errors else (-kept(found, limit), 1.0)
+    )  # of both sides 0 to 1; errors may be more
     return estimate.measured(estimate.within(span, of_figure), len(rows), rows.groups, limit.sense, limit.threshold)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -191,7 +191,7 @@ def _refuse_route_that_keeps_all(confidence: float, config: ModelFile) -> None:
         )
 
 
-def _idle(limit: Limit, config: ModelFile, columns: Collection[str]) -> str | None:
+def _idle(limit: Limit, config: ModelFile, columns: Mapping[str, NDArray[Any]]) -> str | None:
     """Why a limit could never bite on this model."""
     tasks, task = limit.is_a.tasks, config.task
     if tasks is not None and task.kind not in tasks:
@@ -200,6 +200,8 @@ def _idle(limit: Limit, config: ModelFile, columns: Collection[str]) -> str | No
         )
     if limit.is_a.labels and "labels" not in columns:
         return " needs labels; the suite has none"
+    if limit.metric == "auc" and len(set(columns["labels"].ravel().tolist())) < 2:
+        return " needs rows of both kinds; the labels of the suite are all alike"
     if limit.metric == "correct" and task.kind == "none" and "labels" in columns:
         return ": the suite has labels, but `task: {kind: none}` gives them no meaning; name the kind, or leave the labels out"
     known = [*(name for name in columns if name not in NOT_SLICED), CONFIDENCE]

@@ -140,7 +140,7 @@ def test_a_difference_of_two_shares_is_no_wider_than_they_are(tmp_path: Path) ->
 @pytest.mark.parametrize("kind", [0, 1])
 def test_no_area_is_measured_of_one_kind_of_row(tmp_path: Path, kind: int) -> None:
     scores = np.random.default_rng(0).random(ROWS)
-    with pytest.raises(ConfigError, match="auc needs rows of both kinds"):
+    with pytest.raises(ConfigError, match="auc needs rows of both kinds; the labels of the suite are all alike"):
         judged(binary(tmp_path, scores, scores, labels=np.full(ROWS, kind)), {"metric": "auc", "margin": 0.01})
 
 
