@@ -72,7 +72,7 @@ def _written(found: FindingFact, figure: float, rounded: Rounded) -> str:
     if found.unit == "share" and shown in WHOLE["share"]:
         return percent.share(figure).removesuffix(" %")
     sign = "+" if found.unit in SIGNED and found.sense == "at_least" else ""
-    text = f"{shown:{sign}z.{decimals}f}".replace("-", "−")
+    text = f"{shown:{sign}z,.{decimals}f}".replace("-", "−")
     return text if found.unit in FEWEST or "." not in text else text.rstrip("0").rstrip(".")
 
 

@@ -62,6 +62,20 @@ def test_a_bound_that_is_not_there_is_no_number(low: float, high: float, shown: 
     assert figures.measured(finding(low=low, high=high)) == shown
 
 
+def test_large_figures_have_separators() -> None:
+    found = finding(
+        "FAIL",
+        "float error",
+        unit="floors",
+        sense="at_most",
+        limit=10,
+        value=44575861.0,
+        low=44575861.0,
+        high=44575861.0,
+    )
+    assert figures.value(found) == "44,575,861 floors"
+
+
 def test_an_agreement_without_a_bound_says_so_in_every_table() -> None:
     assert figures.agreeing(1.0, 0.0) == "100 % (no bound)"
     one = dossier(target(pairs=(pair("source").model_copy(update={"agree_low": 0.0}),)))
