@@ -147,8 +147,10 @@ def _broken(
     tensors, diverging = layers_of_break(case, broken)
     changed = changes_that_tell(case, broken, tensors, diverging)
     cause = by_constants(at, case, broken) or causes.find(case, standings, broken, effective, changed)
-    named = [one for one in diverging if one.module in cause.modules]
-    return Diagnosis(cause, tensors, named or diverging, broken.rung.name)
+    second = () if cause.second is None else cause.second.modules
+    named = [one for one in diverging if one.module in {*cause.modules, *second}]
+    around = cause.kind == "pre/post-processing"  # the layers compute what they should, of other inputs
+    return Diagnosis(cause, tensors, named if around else named or diverging, broken.rung.name)
 
 
 def _finding(found: Diagnosis) -> dict[str, Any]:

@@ -40,6 +40,8 @@ TOGETHER = 8
 RUNS_INSIDE = 12
 """How often the rows are run on which inner tensors are compared."""
 SEED = 0
+PLACES = {"classification": "classes", "embedding": "dimensions"}
+"""What the numbers of one answer are called, by the task."""
 
 Recipe = Literal["same", "other", "unknown"]
 """Of the one that gave the artifact as found, beside the line's now: a rebuild is bit for bit what was recorded then, what
@@ -112,7 +114,8 @@ class Case:
         signature, batches = self.config.signature, self.batches
         infer, raw = opened(sound, output_names(signature)), None if self.raw is None else self.shortened(self.raw)
         groups = self.groups if self.groups is None or self.cut is None else [one[: self.cut] for one in self.groups]
-        return Bench(signature, infer, batches, self.answers_of(sound), found, raw, sound, groups, self.pace)
+        answers, places = self.answers_of(sound), PLACES.get(self.config.task.kind, "numbers")
+        return Bench(signature, infer, batches, answers, found, raw, sound, groups, self.pace, places=places)
 
     def between(self, sound: Sequence[Batch], found: Sequence[Batch]) -> Bench:
         """Two sides' answers beside each other, with nothing to run."""

@@ -114,8 +114,8 @@ def permuted(bench: Bench, tensor: Tensor) -> Iterator[Hypothesis]:
         moved = int((order != np.arange(size)).sum())
         told = f": candidate {list(range(size))} is source {order.tolist()}" if size <= 12 else ""
         yield Hypothesis(
-            f"the candidate's classes of `{tensor.name}` are permuted ({moved} of {size} moved{told})",
-            "map the candidate's classes back to the source's",
+            f"the candidate's {bench.places} of `{tensor.name}` are permuted ({moved} of {size} moved{told})",
+            f"map the candidate's {bench.places} back to the source's",
             partial(_each, bench, tensor, lambda x: np.take(x, order, axis=-1)),
         )
 
@@ -137,6 +137,15 @@ def _scaled(bench: Bench, tensor: Tensor) -> Iterator[Hypothesis]:
         partial(_each, bench, tensor, lambda x: factor * x + offset),
         FITTED,
     )
+    narrower: dict[str, Callable[[Array], Array]] = {
+        "rounded to whole numbers": np.rint, "cut off to whole numbers": np.trunc, "rounded down to whole numbers": np.floor,
+        "rounded to float16": _in_half, "rounded to bfloat16": _in_bfloat16,
+    }  # fmt: skip
+    for said, change in narrower.items():
+        yield Hypothesis(
+            f"the candidate gives `{tensor.name}` {said}", f"hand `{tensor.name}` on as the model gives it",
+            partial(_each, bench, tensor, change),
+        )  # fmt: skip
     low, high = float(theirs.min()), float(theirs.max())
     bent: dict[str, Callable[[Array], Array]] = {
         "through exp": np.exp, "through log": lambda x: np.log(np.maximum(x, 1e-30)), "through tanh": np.tanh,
@@ -147,6 +156,17 @@ def _scaled(bench: Bench, tensor: Tensor) -> Iterator[Hypothesis]:
             f"the candidate gives `{tensor.name}` {said}", f"give `{tensor.name}` as the source does",
             partial(_wide, bench, tensor, change),
         )  # fmt: skip
+
+
+def _in_half(array: Array) -> Array:
+    with np.errstate(over="ignore"):
+        return array.astype(np.float16).astype(array.dtype)
+
+
+def _in_bfloat16(array: Array) -> Array:
+    """Rounded to even at the upper half of float32's bits."""
+    bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).view(np.float32)
 
 
 def _activated(bench: Bench, tensor: Tensor, before: Sequence[Array] | None) -> Iterator[Hypothesis]:
