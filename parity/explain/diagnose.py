@@ -20,6 +20,7 @@ import numpy as np
 from compile.config import ModelFile, load_model, load_target
 from compile.dataset import columns_of
 from compile.project import GRAPH_FILE, Project
+from compile.source import open_source
 from parity.explain.experiment import cause as causes
 from parity.explain.experiment import doubts
 from parity.explain.experiment.case import Case, Recipe
@@ -83,7 +84,7 @@ def diagnose(
     standings = climb(climbed, config, scale, groups)
     pace = _pace(climbed, next(iter(standings)).n, minutes)
     case = gathered(project, config, load_target(project, target), at, standings, (exact, fresh), scale, pace)
-    case = replace(case, recipe=recipe)
+    case = replace(case, recipe=recipe, source=lambda: open_source(project, config.source, at.fetched))
     found = _unanswered(climbed) or _diagnosis(config, at, case, standings, effective)
     document = {
         "model": model,

@@ -15,6 +15,7 @@ from parity.explain.experiment import exchange, operators, several
 from parity.explain.experiment.case import Case
 from parity.explain.experiment.change import Change
 from parity.explain.experiment.edited import DRAWS, edited
+from parity.explain.experiment.exported import exported
 from parity.explain.experiment.ladder import Rung, Standing
 from parity.explain.experiment.quantized import quantizers
 from parity.explain.experiment.rebuilt import rebuilt
@@ -51,6 +52,8 @@ def find(
     rung = broken.rung
     if rung.name == "quantized graph simulated" and case.target.precision == "float16":
         return Cause("runtime precision", "the error is the one that half precision brings, which this target asks for")
+    if rung.name == "exported graph" and case.source is not None and not broken.laws:
+        return exported(case, standings[0], broken)
     if rung.name in BY_RUNG and not broken.laws:
         meant, told, remedy = BY_RUNG[rung.name]
         return Cause(meant, told + (exchange.saturated(case, case.fresh) if meant == "quantization" else ""), remedy)

@@ -17,13 +17,15 @@ from numpy.typing import NDArray
 from compile.signature import Tensor
 from parity.explain.graph.points import through_quantizers
 from parity.explain.graph.simulate import Batch
-from parity.explain.mistake.hypotheses import FIT, FITTED, Bench, Hypothesis, affine, halves, rows_first
+from parity.explain.mistake.hypotheses import ALIKE, FIT, FITTED, UNSEEN, Bench, Hypothesis, affine, halves, rows_first
 
 if TYPE_CHECKING:
     import onnx
 
 Array = NDArray[Any]
 MOST_CLASSES = 1024
+LEAST_LONG = 16
+"""Numbers of a row, of which its length is one sixteenth of what it tells at most."""
 ACTIVATIONS = ("Softmax", "LogSoftmax", "Sigmoid")
 
 
@@ -32,6 +34,7 @@ def suspicions(bench: Bench, before: Mapping[str, Sequence[Array]]) -> Iterator[
     for tensor in bench.outputs:
         yield from _reordered(bench, tensor)
         yield from permuted(bench, tensor)
+        yield from _lengthened(bench, tensor)
         yield from _scaled(bench, tensor)
         yield from _activated(bench, tensor, before.get(tensor.name))
 
@@ -122,6 +125,33 @@ def permuted(bench: Bench, tensor: Tensor) -> Iterator[Hypothesis]:
 
 def _columns(side: Sequence[Batch], tensor: Tensor, size: int) -> Array:
     return np.concatenate([half.reshape(-1, size) for half in halves(side, tensor, FIT)])
+
+
+def _lengthened(bench: Bench, tensor: Tensor) -> Iterator[Hypothesis]:
+    """Vectors of one length that the candidate does not bring to it: each row's own, of many numbers, is taken as it is."""
+    ours, theirs = ([_lengths(b[tensor.name]) for b in side] for side in (bench.sound, bench.found))
+    first = bench.sound[0][tensor.name]
+    if (
+        tensor.batch_axis != 0
+        or first[0].size < LEAST_LONG
+        or any(a.shape != b.shape for a, b in zip(ours, theirs, strict=True))
+    ):
+        return
+    lengths = np.concatenate(ours)
+    if not lengths.all() or np.ptp(lengths) > UNSEEN * lengths.mean():
+        return
+    factors = [their / our for our, their in zip(ours, theirs, strict=True)]
+    stretched = [batch[tensor.name] * factor for batch, factor in zip(bench.sound, factors, strict=True)]
+    yield Hypothesis(
+        f"the candidate's `{tensor.name}` is not brought to length {lengths.mean():.3g}", "divide each row by its length",
+        partial(_of, bench, tensor, stretched), ALIKE,
+    )  # fmt: skip
+
+
+def _lengths(array: Array) -> Array:
+    """Of each row, to be multiplied with it."""
+    axes = tuple(range(1, array.ndim))
+    return np.asarray(np.sqrt((array.astype(np.float64) ** 2).sum(axis=axes, keepdims=True)))
 
 
 def _scaled(bench: Bench, tensor: Tensor) -> Iterator[Hypothesis]:
