@@ -55,7 +55,11 @@ def exported(case: Case, sound: Standing, broken: Standing) -> Cause:
 def _named(case: Case, source: Source, broken: Standing, trials: Sequence[Trial]) -> Cause:
     """The first module whose tensor is another than the source's."""
     before = None
-    for module, noise in _noises(case, source):
+    try:
+        noises = list(_noises(case, source))
+    except ToolchainError:  # the exported graph cannot be opened inside
+        noises = []
+    for module, noise in noises:
         if not noise <= WORTH * broken.noise:
             equal = "" if before is None else f"up to `{before}` its tensors are the source's, "
             told = f"{BROKE}: {equal}those of `{module}` are not"
@@ -113,6 +117,8 @@ def _noises(case: Case, source: Source) -> Iterator[tuple[str, float]]:
     if source.module is None:
         return
     last = {name: n.output[0] for n in case.exact.graph.node if n.output and (name := source_module(n)) is not None}
+    if not last:
+        return
     infer, ours = exposed(case.exact, list(last.values())), _gives(source, case.config.signature, feeds)
     theirs = [infer(batch) for batch in feeds]
     for module, arrays in ours.items():
