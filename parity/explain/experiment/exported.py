@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     import torch
 
 BROKE = "the exported graph already answers otherwise than the source"
+MOST_TOGETHER = 4
+"""Tensors of one module, of which every two are left out together: a normalization's four."""
 AGAIN = "export it again from what the source computes"
 
 
@@ -88,7 +90,10 @@ def _altered(module: torch.nn.Module, stored: set[str], bench: Bench) -> Iterato
     """The source in training mode, or without tensors of its own that the exported graph does not have under their names."""
     tensors = module.state_dict()
     gone = [name for name, one in tensors.items() if one.is_floating_point() and name not in stored]
-    pairs = [(a, b) for a, b in combinations(gone, 2) if a.rpartition(".")[0] == b.rpartition(".")[0]]
+    owners: dict[str, list[str]] = {}
+    for name in gone:
+        owners.setdefault(name.rpartition(".")[0], []).append(name)
+    pairs = [pair for names in owners.values() if len(names) <= MOST_TOGETHER for pair in combinations(names, 2)]
     neutral = [*({name: value} for name, value in product(gone, (0.0, 1.0)))]
     neutral += [{a: value, b: 1 - value} for (a, b), value in product(pairs, (0.0, 1.0))]
     yield _hypothesis(bench, "as in training (by each batch's own mean and deviation)", module, {}, training=True)
