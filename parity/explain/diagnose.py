@@ -20,6 +20,7 @@ import numpy as np
 from compile.config import ModelFile, load_model, load_target
 from compile.dataset import columns_of
 from compile.project import GRAPH_FILE, Project
+from compile.source import open_source
 from parity.explain.experiment import cause as causes
 from parity.explain.experiment import doubts
 from parity.explain.experiment.case import Case, Recipe
@@ -30,6 +31,7 @@ from parity.explain.experiment.ladder import (
     ORDER,
     Rung,
     Standing,
+    adds,
     alike,
     climb,
     culprit,
@@ -82,7 +84,7 @@ def diagnose(
     standings = climb(climbed, config, scale, groups)
     pace = _pace(climbed, next(iter(standings)).n, minutes)
     case = gathered(project, config, load_target(project, target), at, standings, (exact, fresh), scale, pace)
-    case = replace(case, recipe=recipe)
+    case = replace(case, recipe=recipe, source=lambda: open_source(project, config.source, at.fetched))
     found = _unanswered(climbed) or _diagnosis(config, at, case, standings, effective)
     document = {
         "model": model,
@@ -118,23 +120,38 @@ def _unanswered(climbed: Sequence[Rung]) -> Diagnosis | None:
 def _diagnosis(
     config: ModelFile, at: Places, case: Case, standings: Sequence[Standing], effective: Sequence[str]
 ) -> Diagnosis:
-    """The cause behind the last rung that broke; where all that broke is quantization, or nothing, perhaps the suite's."""
+    """The cause behind the rung that brings most of the error, and behind what breaks after it; where that is quantization
+    alone, or nothing, perhaps the suite's."""
     broken = culprit(standings)
     found = Diagnosis(Cause("none", "every rung answers as the source does, within the noise floor"))
     if broken is not None:
-        before = next((one for one in standings if one.rung.name == broken.rung.after), None)
-        case = with_ir(at, case, broken, before)
-        tensors, diverging = layers_of_break(case, broken)
-        changed = changes_that_tell(case, broken, tensors, diverging)
-        cause = by_constants(at, case, broken) or causes.find(case, standings, broken, effective, changed)
-        named = [one for one in diverging if one.module in cause.modules]
-        found = Diagnosis(cause, tensors, named or diverging, broken.rung.name)
+        found = _broken(at, case, standings, broken, effective)
+        further = culprit(standings[standings.index(broken) + 1 :])
+        if found.cause.second is None and further is not None and adds(further, broken):
+            second = _broken(at, case, standings, further, effective).cause
+            told = f"at “{further.rung.name}”: {second.sentence}"
+            found = replace(found, cause=replace(found.cause, second=replace(second, sentence=told)))
     if found.cause.kind in ("none", "quantization"):
         doubt = doubts.about(config, case, at.source, columns_of(at.suite))
         if doubt is not None:
             cause = Cause("pre/post-processing", doubt.sentence, doubt.remedy)
             return replace(found, cause=cause, step="suite")
     return found
+
+
+def _broken(
+    at: Places, case: Case, standings: Sequence[Standing], broken: Standing, effective: Sequence[str]
+) -> Diagnosis:
+    """The cause behind one rung that broke, with the tensors that show it."""
+    before = next((one for one in standings if one.rung.name == broken.rung.after), None)
+    case = with_ir(at, case, broken, before)
+    tensors, diverging = layers_of_break(case, broken)
+    changed = changes_that_tell(case, broken, tensors, diverging)
+    cause = by_constants(at, case, broken) or causes.find(case, standings, broken, effective, changed)
+    second = () if cause.second is None else cause.second.modules
+    named = [one for one in diverging if one.module in {*cause.modules, *second}]
+    around = cause.kind == "pre/post-processing"  # the layers compute what they should, of other inputs
+    return Diagnosis(cause, tensors, named if around else named or diverging, broken.rung.name)
 
 
 def _finding(found: Diagnosis) -> dict[str, Any]:

@@ -152,6 +152,7 @@ def _walk(
     climber = Climber(line, target, folder, what)
     rungs = [*climber.precisions(), *climber.artifacts(question)]
     floats, graph = build.float_graph(line), build.graph(line, target.dialect)
+    fetched = build.fetched(line)
     places = {
         "suite": str(build.data(line, "suite").folder),
         "source": str(observe.source(line).folder),
@@ -159,6 +160,7 @@ def _walk(
         "graph": str(graph.folder),
         "fresh": str(climber.place("compiled artifact") / "artifact"),
         "found": str(climber.place("artifact as found") / "artifact"),
+        **({} if fetched is None else {"fetched": str(fetched.folder)}),
     }
     arguments = {
         "model": line.model,

@@ -110,7 +110,7 @@ def test_wrong_weights_and_operators_that_mend_only_together_are_both_told(tmp_p
     assert cause.second is not None
     assert {cause.kind, cause.second.kind} == {"export", "stale or wrong weights"} or cause.kind == "fusion"
     assert "`net.one` is computed by Cos" in cause.sentence + cause.second.sentence
-    assert "`net.middle`" in cause.sentence + cause.second.sentence
+    assert "`u`" in cause.sentence + cause.second.sentence
     assert cause.explained
 
 

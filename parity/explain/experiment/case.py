@@ -7,7 +7,7 @@ those in which answers flipped, then others by a fixed seed; with state, the fir
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -19,10 +19,11 @@ from compile.config import ModelFile, TargetFile
 from compile.errors import ConfigError
 from compile.project import Project
 from compile.signature import BATCH, Signature, Tensor
+from compile.source import Source
 from compile.worker import rows_in
 from parity.answers import Flags
 from parity.explain.experiment.ladder import RungName, Scale
-from parity.explain.graph.simulate import Batch, answered, opened, output_names, walked, with_stream
+from parity.explain.graph.simulate import Batch, Infer, answered, opened, output_names, walked, with_stream
 from parity.explain.graph.smoothing import smoothing
 from parity.explain.mistake.hypotheses import Array, Bench
 from parity.explain.mistake.pace import PASS, Pace
@@ -40,6 +41,8 @@ TOGETHER = 8
 RUNS_INSIDE = 12
 """How often the rows are run on which inner tensors are compared."""
 SEED = 0
+PLACES = {"classification": "classes", "embedding": "dimensions"}
+"""What the numbers of one answer are called, by the task."""
 
 Recipe = Literal["same", "other", "unknown"]
 """Of the one that gave the artifact as found, beside the line's now: a rebuild is bit for bit what was recorded then, what
@@ -68,6 +71,8 @@ class Case:
     pace: Pace = field(default_factory=Pace)
     cut: int | None = None
     """How many rows of each batch are looked at, where a row is dear; None: all."""
+    source: Callable[[], Source] | None = None
+    """Opens the source itself: what the exported graph is compared with."""
     known: list[tuple[onnx.ModelProto, list[Batch]]] = field(default_factory=list)
     """What graphs answered before: those that are asked for again and again."""
 
@@ -109,10 +114,20 @@ class Case:
 
     def bench(self, sound: onnx.ModelProto, found: Sequence[Batch]) -> Bench:
         """Hypotheses are tried with the graph `sound` against the answers `found`."""
-        signature, batches = self.config.signature, self.batches
-        infer, raw = opened(sound, output_names(signature)), None if self.raw is None else self.shortened(self.raw)
+        return self._bench(opened(sound, output_names(self.config.signature)), self.answers_of(sound), found, sound)
+
+    def bench_of_source(self, infer: Infer, sound: Sequence[Batch], found: Sequence[Batch]) -> Bench:
+        """The same with the source itself, which answered `sound`."""
+        return self._bench(infer, sound, found, None)
+
+    def _bench(
+        self, infer: Infer, sound: Sequence[Batch], found: Sequence[Batch], graph: onnx.ModelProto | None
+    ) -> Bench:
+        raw = None if self.raw is None else self.shortened(self.raw)
         groups = self.groups if self.groups is None or self.cut is None else [one[: self.cut] for one in self.groups]
-        return Bench(signature, infer, batches, self.answers_of(sound), found, raw, sound, groups, self.pace)
+        places = PLACES.get(self.config.task.kind, "numbers")
+        signature, pace = self.config.signature, self.pace
+        return Bench(signature, infer, self.batches, sound, found, raw, graph, groups, pace, places=places)
 
     def between(self, sound: Sequence[Batch], found: Sequence[Batch]) -> Bench:
         """Two sides' answers beside each other, with nothing to run."""

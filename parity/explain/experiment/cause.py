@@ -15,6 +15,7 @@ from parity.explain.experiment import exchange, operators, several
 from parity.explain.experiment.case import Case
 from parity.explain.experiment.change import Change
 from parity.explain.experiment.edited import DRAWS, edited
+from parity.explain.experiment.exported import exported
 from parity.explain.experiment.ladder import Rung, Standing
 from parity.explain.experiment.quantized import quantizers
 from parity.explain.experiment.rebuilt import rebuilt
@@ -51,6 +52,8 @@ def find(
     rung = broken.rung
     if rung.name == "quantized graph simulated" and case.target.precision == "float16":
         return Cause("runtime precision", "the error is the one that half precision brings, which this target asks for")
+    if rung.name == "exported graph" and case.source is not None and not broken.laws:
+        return exported(case, standings[0], broken)
     if rung.name in BY_RUNG and not broken.laws:
         meant, told, remedy = BY_RUNG[rung.name]
         return Cause(meant, told + (exchange.saturated(case, case.fresh) if meant == "quantization" else ""), remedy)
@@ -81,7 +84,8 @@ def _searched(
     """Mistakes around the model, operators, mistakes inside it. `changed`: of the candidate's own graph; `edit`: all that it has
     otherwise than the line's, where that is known."""
     exact = bool(trials) and trials[0].holds and trials[0].score >= EXACT
-    written = by_structure(case, rung, changed, trials) if changed and not exact else None
+    inner = edit is None or edit.kind == "export"
+    written = by_structure(case, rung, changed, trials) if changed and inner and not exact else None
     if written is not None and written.mended is not None:
         written = _and_beneath(case, rung, written, changed)
         if written.second is None:  # nothing is left, and no likeness explains more than all
@@ -125,7 +129,8 @@ def _permuted(case: Case, rung: Rung, cause: Cause) -> Cause | None:
     if not trials or trials[0].score < EXACT:
         return None
     found = reproduced("pre/post-processing", trials[0], trials)
-    return replace(found, sentence=f"{found.sentence}; it is in the file: `{cause.modules[0]}` holds them so")
+    told = f"{found.sentence}; it is in the file: `{cause.modules[0]}` holds them so"
+    return replace(found, sentence=told, modules=cause.modules)
 
 
 def _mistaken(case: Case, rung: Rung, bench: Bench, trials: Sequence[Trial], changed: Sequence[Change]) -> Cause | None:

@@ -124,15 +124,16 @@ def said(other: Sequence[Gap], of: int) -> str:
     scaled = [f"{_whose(g)} {g.factor:.3g} times the source's" for g in other if g.tells]
     if len(scaled) == len(other) <= SHOWN:
         return f"the artifact's weights are not the source's: {', '.join(dict.fromkeys(scaled))}"
-    modules = list(dict.fromkeys(gap.module for gap in other))
-    more = f" and {len(modules) - SHOWN} more" if len(modules) > SHOWN else ""
-    named = ", ".join(f"`{module}`" for module in modules[:SHOWN])
+    names = list(dict.fromkeys(gap.tensor if gap.is_parameter else gap.module for gap in other))
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    named = ", ".join(f"`{name}`" for name in names[:SHOWN])
     return f"{len(other)} of the artifact's {of} weight tensors are not the source's ({named}{more})"
 
 
 def _whose(gap: Gap) -> str:
     """`` `head.bias` is`` where the tensor's name says so much, else the module's."""
-    return f"`{gap.tensor}` is" if gap.tensor.startswith(f"{gap.module}.") else f"those of `{gap.module}` are"
+    own = gap.is_parameter or gap.tensor.startswith(f"{gap.module}.")
+    return f"`{gap.tensor}` is" if own else f"those of `{gap.module}` are"
 
 
 def ranges(case: Case, truth: Truth = None) -> Exchange | None:

@@ -1,4 +1,4 @@
-"""The intervention ladder: neighbouring rungs differ by one thing, and the last rung that breaks names the step.
+"""The intervention ladder: neighbouring rungs differ by one thing, and the rung that brings most of the error names the step.
 
 In: what the source and each rung answered on the suite. Out: a `Standing` for each rung. The rules, none of them a matter
 of taste: a rung that should only reorder sums breaks where it is further from the rung before than the policy lets a float
@@ -45,6 +45,8 @@ FLOORS = 10.0
 """Where the policy sets no `float_error`: the default policy's own limit."""
 COARSE = 1e-2
 """Noise over signal of four bits' rounding (about 20 dB): a limit that lets as much pass is none for rounding to float32."""
+WORTH = 1e-3
+"""The share of an error that, left over, is not worth a second cause (30 dB below the first)."""
 FOUND = frozenset({"artifact as found", "observation as found"})
 CONFIDENCE = 0.95
 ANSWERS, ORDER = "answers.npy", "order.npy"
@@ -198,9 +200,21 @@ def outputs_of(standing: Standing) -> Path:
 
 
 def culprit(standings: Sequence[Standing]) -> Standing | None:
-    """The last broken rung on the way to the artifact; None where nothing on it broke."""
+    """The last broken rung on the way to the artifact, or one before it that is further from its own rung before: it brings
+    more of the error. None where nothing broke.
+
+    Quantizing is asked for: of what breaks behind it, it takes nothing away.
+    """
     broken = [standing for standing in standings if standing.broke and standing.rung.leads]
-    return broken[-1] if broken else None
+    able = [standing for standing in broken[:-1] if standing.rung.name != "quantized graph simulated"]
+    return max([*able, *broken[-1:]], key=lambda one: one.step, default=None)
+
+
+def adds(further: Standing, broken: Standing) -> bool:
+    """Whether a rung that breaks behind the step is worth a word: in noise beside the step's own, or in fewer equal answers."""
+    if further.step > WORTH * broken.step or further.agreement is None or broken.agreement is None:
+        return further.step > WORTH * broken.step
+    return further.agreement.high < broken.agreement.low
 
 
 def nearest(found: Path, candidates: Sequence[Rung], config: ModelFile) -> RungName:

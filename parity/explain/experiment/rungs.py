@@ -35,6 +35,8 @@ class Places:
     graph: Path
     fresh: Path | None
     found: Path | None
+    fetched: Path | None = None
+    """The files of a source that MLflow keeps."""
 
 
 def ladder(

@@ -15,13 +15,12 @@ import numpy as np
 from compile.errors import ToolchainError
 from parity.explain.experiment import exchange
 from parity.explain.experiment.case import Case, in_floors
+from parity.explain.experiment.ladder import WORTH
 from parity.explain.graph.simulate import Batch
 from parity.explain.mistake import postprocessing, preprocessing
 from parity.explain.mistake.hypotheses import INDEPENDENT, Bench, Hypothesis, Trial, distance, tried
 from parity.explain.mistake.screening import SCREENED_ROWS, halves_of_few
 
-WORTH = 1e-3
-"""The share of an error that, left over, is not worth a second cause (30 dB below the first)."""
 QUIET = 1e-6
 """Noise over signal (60 dB) below which what is left is quieter than eight bits ever are: beside a first error larger than the
 answers themselves, a second cause that would be told alone is far less than `WORTH`."""

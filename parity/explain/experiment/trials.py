@@ -38,10 +38,10 @@ def trials_of(case: Case, bench: Bench, rungs: Sequence[Rung]) -> list[Trial]:
     """Every mistake done to the sound graph, against what was answered; the best first."""
     behind = postprocessing.suspicions(bench, _entering(case, bench))
     trials = screened(bench, preprocessing.suspicions, "mistakes with the inputs")
-    others = [*streams.suspicions(bench), *behind, *_narrower(case), *_as_rungs(case, rungs)]
+    others = [*streams.suspicions(bench), *behind, *_narrower(case, bench), *_as_rungs(case, rungs)]
     trials += tried(bench, others, "mistakes with the answers")
     if max((trial.score for trial in trials), default=0.0) < EXACT:
-        own = bench.graph == case.exact
+        own = bench.graph is None or bench.graph == case.exact
         smooth = bench.infer if own else opened(case.exact, output_names(case.config.signature))
         enough = enough_of(case, bench)
         fitted = [*preprocessing.fitted_scale(bench, smooth, enough), *gamma.fitted_gamma(bench, smooth, enough)]
@@ -56,6 +56,8 @@ def enough_of(case: Case, bench: Bench) -> float:
 
     Of a graph of integers the last digit of a factor decides how everything behind it is rounded.
     """
+    if bench.graph is None:  # the source itself: the float graph is on trial
+        return FITTED
     exact = case.answers_of(case.exact)
     own, error = distance(replace(bench, found=exact), bench.sound), distance(bench, bench.sound)
     return max(EMULATED, min(FITTED, 1 - INDEPENDENT * own / error)) if error else FITTED
@@ -74,8 +76,10 @@ def _entering(case: Case, bench: Bench) -> dict[str, list[Array]]:
     return {name: [outputs[inner] for outputs in found] for name, inner in names.items()}
 
 
-def _narrower(case: Case) -> list[Hypothesis]:
+def _narrower(case: Case, bench: Bench) -> list[Hypothesis]:
     """The float graph with what its layers multiply rounded to half the bits; for what is meant to run in float32."""
+    if bench.graph is None:
+        return []
     signature = case.config.signature
 
     def predict(kind: Narrow) -> list[Batch]:

@@ -41,6 +41,8 @@ class Gap:
     noise: float
     is_setting: bool = False
     """A single number that an exporter wrote (an epsilon, a factor of attention), no weight."""
+    is_parameter: bool = False
+    """Whether the tensor has a name of the source's own: that says more than the operator that reads it."""
 
     @property
     def tells(self) -> bool:
@@ -54,8 +56,12 @@ def gaps(reference: Mapping[Key, Weight], candidate: Mapping[Key, Weight]) -> li
     for theirs, ours in paired(reference, candidate).items():
         gap = difference(facing(reference[ours], candidate[theirs], ours, theirs), candidate[theirs])
         if gap is not None:
-            found.append((ours, theirs, gap))
+            found.append((ours, theirs, replace(gap, is_parameter=_is_parameter(reference[ours], candidate[theirs]))))
     return found
+
+
+def _is_parameter(reference: Weight, candidate: Weight) -> bool:
+    return reference.tensor == candidate.tensor and not candidate.is_integer and not SETTING.search(candidate.tensor)
 
 
 def paired(reference: Mapping[Key, Weight], candidate: Mapping[Key, Weight]) -> dict[Key, Key]:

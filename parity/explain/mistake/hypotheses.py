@@ -67,6 +67,8 @@ class Bench:
     pace: Pace = field(default_factory=Pace)
     halved: bool = True
     """Whether every other row is kept from fits; of few rows that nothing is fitted on, or of rows to fit on alone, none is."""
+    places: str = "classes"
+    """What the numbers along an answer's last axis are called."""
 
     def answers_on(self, batches: Sequence[Batch], **how: Any) -> list[Batch]:
         return answered(self.infer, batches, self.signature, **how)

@@ -17,13 +17,15 @@ from numpy.typing import NDArray
 from compile.signature import Tensor
 from parity.explain.graph.points import through_quantizers
 from parity.explain.graph.simulate import Batch
-from parity.explain.mistake.hypotheses import FIT, FITTED, Bench, Hypothesis, affine, halves, rows_first
+from parity.explain.mistake.hypotheses import ALIKE, FIT, FITTED, UNSEEN, Bench, Hypothesis, affine, halves, rows_first
 
 if TYPE_CHECKING:
     import onnx
 
 Array = NDArray[Any]
 MOST_CLASSES = 1024
+LEAST_LONG = 16
+"""Numbers of a row, of which its length is one sixteenth of what it tells at most."""
 ACTIVATIONS = ("Softmax", "LogSoftmax", "Sigmoid")
 
 
@@ -32,6 +34,7 @@ def suspicions(bench: Bench, before: Mapping[str, Sequence[Array]]) -> Iterator[
     for tensor in bench.outputs:
         yield from _reordered(bench, tensor)
         yield from permuted(bench, tensor)
+        yield from _lengthened(bench, tensor)
         yield from _scaled(bench, tensor)
         yield from _activated(bench, tensor, before.get(tensor.name))
 
@@ -114,14 +117,41 @@ def permuted(bench: Bench, tensor: Tensor) -> Iterator[Hypothesis]:
         moved = int((order != np.arange(size)).sum())
         told = f": candidate {list(range(size))} is source {order.tolist()}" if size <= 12 else ""
         yield Hypothesis(
-            f"the candidate's classes of `{tensor.name}` are permuted ({moved} of {size} moved{told})",
-            "map the candidate's classes back to the source's",
+            f"the candidate's {bench.places} of `{tensor.name}` are permuted ({moved} of {size} moved{told})",
+            f"map the candidate's {bench.places} back to the source's",
             partial(_each, bench, tensor, lambda x: np.take(x, order, axis=-1)),
         )
 
 
 def _columns(side: Sequence[Batch], tensor: Tensor, size: int) -> Array:
     return np.concatenate([half.reshape(-1, size) for half in halves(side, tensor, FIT)])
+
+
+def _lengthened(bench: Bench, tensor: Tensor) -> Iterator[Hypothesis]:
+    """Vectors of one length that the candidate does not bring to it: each row's own, of many numbers, is taken as it is."""
+    ours, theirs = ([_lengths(b[tensor.name]) for b in side] for side in (bench.sound, bench.found))
+    first = bench.sound[0][tensor.name]
+    if (
+        tensor.batch_axis != 0
+        or first[0].size < LEAST_LONG
+        or any(a.shape != b.shape for a, b in zip(ours, theirs, strict=True))
+    ):
+        return
+    lengths = np.concatenate(ours)
+    if not lengths.all() or np.ptp(lengths) > UNSEEN * lengths.mean():
+        return
+    factors = [their / our for our, their in zip(ours, theirs, strict=True)]
+    stretched = [batch[tensor.name] * factor for batch, factor in zip(bench.sound, factors, strict=True)]
+    yield Hypothesis(
+        f"the candidate's `{tensor.name}` is not brought to length {lengths.mean():.3g}", "divide each row by its length",
+        partial(_of, bench, tensor, stretched), ALIKE,
+    )  # fmt: skip
+
+
+def _lengths(array: Array) -> Array:
+    """Of each row, to be multiplied with it."""
+    axes = tuple(range(1, array.ndim))
+    return np.asarray(np.sqrt((array.astype(np.float64) ** 2).sum(axis=axes, keepdims=True)))
 
 
 def _scaled(bench: Bench, tensor: Tensor) -> Iterator[Hypothesis]:
@@ -137,6 +167,15 @@ def _scaled(bench: Bench, tensor: Tensor) -> Iterator[Hypothesis]:
         partial(_each, bench, tensor, lambda x: factor * x + offset),
         FITTED,
     )
+    narrower: dict[str, Callable[[Array], Array]] = {
+        "rounded to whole numbers": np.rint, "cut off to whole numbers": np.trunc, "rounded down to whole numbers": np.floor,
+        "rounded to float16": _in_half, "rounded to bfloat16": _in_bfloat16,
+    }  # fmt: skip
+    for said, change in narrower.items():
+        yield Hypothesis(
+            f"the candidate gives `{tensor.name}` {said}", f"hand `{tensor.name}` on as the model gives it",
+            partial(_each, bench, tensor, change),
+        )  # fmt: skip
     low, high = float(theirs.min()), float(theirs.max())
     bent: dict[str, Callable[[Array], Array]] = {
         "through exp": np.exp, "through log": lambda x: np.log(np.maximum(x, 1e-30)), "through tanh": np.tanh,
@@ -147,6 +186,17 @@ def _scaled(bench: Bench, tensor: Tensor) -> Iterator[Hypothesis]:
             f"the candidate gives `{tensor.name}` {said}", f"give `{tensor.name}` as the source does",
             partial(_wide, bench, tensor, change),
         )  # fmt: skip
+
+
+def _in_half(array: Array) -> Array:
+    with np.errstate(over="ignore"):
+        return array.astype(np.float16).astype(array.dtype)
+
+
+def _in_bfloat16(array: Array) -> Array:
+    """Rounded to even at the upper half of float32's bits."""
+    bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).view(np.float32)
 
 
 def _activated(bench: Bench, tensor: Tensor, before: Sequence[Array] | None) -> Iterator[Hypothesis]:
