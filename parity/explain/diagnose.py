@@ -123,7 +123,7 @@ def _diagnosis(
     """The cause behind the rung that brings most of the error, and behind what breaks after it; where that is quantization
     alone, or nothing, perhaps the suite's."""
     broken = culprit(standings)
-    found = Diagnosis(Cause("none", "every rung answers as the source does, within the noise floor"))
+    found = Diagnosis(Cause("none", _sound(standings)))
     if broken is not None:
         found = _broken(at, case, standings, broken, effective)
         further = culprit(standings[standings.index(broken) + 1 :])
@@ -137,6 +137,14 @@ def _diagnosis(
             cause = Cause("pre/post-processing", doubt.sentence, doubt.remedy)
             return replace(found, cause=cause, step="suite")
     return found
+
+
+def _sound(standings: Sequence[Standing]) -> str:
+    """What is said where there is nothing to explain."""
+    others = [one.rung.name for one in standings if one.broke and one.rung.leads]
+    if not others:
+        return "every rung answers as the source does, within the noise floor"
+    return f"what was found answers as the source does, within the noise floor; what the line makes does not, from “{others[0]}” on"
 
 
 def _broken(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,11 @@ def test_what_breaks_behind_the_step_is_told_where_it_is_loud_or_fewer_answers_a
 ) -> None:
     broken = stands("exported graph", 1.0, equal=Interval(1.0, 0.99, 1.0))
     assert adds(stands("quantized graph simulated", step, equal=equal), broken) is told
+
+
+def test_what_was_found_and_answers_as_the_source_does_has_no_step() -> None:
+    """A sound file beside a line whose own export is broken: the file is what was asked about."""
+    broken = [stands("exported graph", 1.0), stands("artifact as found", 1.0)]
+    assert culprit(broken) is not None
+    assert culprit([broken[0], replace(broken[1], as_source=True)]) is None
+    assert culprit([replace(broken[0], as_source=True), broken[1]]) is not None

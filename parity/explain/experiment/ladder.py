@@ -69,7 +69,10 @@ class Rung:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a rung stands: agreement with the source, noise over signal to it and to the rung before, laws it breaks."""
+    """Where a rung stands: agreement with the source, noise over signal to it and to the rung before, laws it breaks.
+
+    `as_source`: of what was found, that it answers as the source does, whatever the rungs before it do.
+    """
 
     rung: Rung
     agreement: Interval | None
@@ -80,6 +83,7 @@ class Standing:
     floors: float
     laws: tuple[str, ...]
     broke: bool
+    as_source: bool = False
 
     @property
     def sqnr_db(self) -> float:
@@ -139,11 +143,13 @@ def _standing(
     broke = not floors <= scale.allowed
     if rung.rule == "doubled" and before is not None:
         broke = broke and not noise <= DOUBLED * before.noise
-    if rung.name in FOUND and before is not None and scale.allowed**2 * _floor_noise(source, config, scale) > COARSE:
-        broke = broke or noise > max(DOUBLED * before.noise, COARSE)
-    return Standing(
-        rung, bounds, int((~same).sum()), len(same), noise, step, floors, (), broke and rung.name != "source"
-    )
+    as_source = False
+    if rung.name in FOUND and before is not None:
+        coarse = scale.allowed**2 * _floor_noise(source, config, scale) > COARSE
+        broke = broke or (coarse and noise > max(DOUBLED * before.noise, COARSE))
+        as_source = not coarse and _in_floors(source, seen, config, scale) <= scale.allowed
+    broke = broke and rung.name != "source"
+    return Standing(rung, bounds, int((~same).sum()), len(same), noise, step, floors, (), broke, as_source)
 
 
 def bounded(same: Flags, groups: Codes | None) -> Interval:
@@ -201,11 +207,14 @@ def outputs_of(standing: Standing) -> Path:
 
 def culprit(standings: Sequence[Standing]) -> Standing | None:
     """The last broken rung on the way to the artifact, or one before it that is further from its own rung before: it brings
-    more of the error. None where nothing broke.
+    more of the error. None where nothing broke, or where what was found answers as the source does.
 
     Quantizing is asked for: of what breaks behind it, it takes nothing away.
     """
-    broken = [standing for standing in standings if standing.broke and standing.rung.leads]
+    leading = [standing for standing in standings if standing.rung.leads]
+    if leading and leading[-1].as_source:
+        return None
+    broken = [standing for standing in leading if standing.broke]
     able = [standing for standing in broken[:-1] if standing.rung.name != "quantized graph simulated"]
     return max([*able, *broken[-1:]], key=lambda one: one.step, default=None)
 
