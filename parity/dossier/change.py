@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from compile import percent
 from parity.dossier import figures
 from parity.dossier.document import Change, Direction, Dossier, LimitChange, LimitFact, PolicyFact, Target, TargetChange
-from parity.dossier.terms import SUITE, edits, limits_missing, target_term, terms_changed
+from parity.dossier.terms import SUITE, edits, limits_missing, target_term, terms_changed, with_suite
 from parity.policy import OF_SIZE
 
 Key = tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...], str]
@@ -47,8 +47,12 @@ def changed(before: Before, now: Now) -> Change:
     """Every difference that a release engineer asks for."""
     seen = now.judged_before
     judged = () if seen is None else limits_changed(seen, now.policy)
-    asked = () if seen is None else terms_changed(seen, now.policy)
     old = before.facts
+    released = () if old is None else terms_changed(_with_suite(old), now.policy)
+    asked = () if seen is None else terms_changed(seen, now.policy)
+    asked = tuple(
+        one for one in asked if one.limit != SUITE or one not in released
+    )  # what a release says of a suite is more
     if old is None:
         unread = before.unread
         first = f"{before.version} is there, but {unread}" if unread else "No other release was published before."
@@ -60,7 +64,7 @@ def changed(before: Before, now: Now) -> Change:
     since = str(before.version)
     limits, targets = limits_changed(old.policy, now.policy), _targets(old, now.targets)
     named = {SUITE, *(target_term(one.name) for one in targets if one.artifact in ("added", "removed"))}
-    terms = tuple(one for one in terms_changed(old.policy, now.policy) if one.limit not in named)
+    terms = tuple(one for one in released if one.limit not in named)
     source = old.source_digest != now.source_digest
     suite = _other(old.suite_digest, now.suite_digest)
     inputs = suite and _other(old.suite_inputs_digest, now.suite_inputs_digest) is not False
@@ -90,6 +94,11 @@ def changed(before: Before, now: Now) -> Change:
             *_outcomes(targets),
         ),
     )
+
+
+def _with_suite(old: Dossier) -> PolicyFact:
+    said = None if old.policy.judged_as is None else with_suite(old.policy.judged_as, old.rows, old.suite_digest)
+    return old.policy.model_copy(update={"judged_as": said})
 
 
 def _other(was: str | None, now: str | None) -> bool | None:

@@ -73,12 +73,14 @@ def make(
     digests: dict[str, str | None],
     before: dict[str, str | None],
     judged_before: dict[str, Any] | None,
+    suite_before: str | None,
 ) -> None:
-    """The step. `before`: the last release's `version`, `text` of its facts, or why it is `unread`."""
+    """The step. `before`: the last release's `version`, `text` of its facts, or why it is `unread`. `suite_before`: the suite of
+    the last verdicts, where this run has none."""
     from parity.dossier import junit, page, summary
 
     earlier = None if judged_before is None else PolicyFact.model_validate(judged_before)
-    dossier = assemble(_scene(project, model), outcomes, digests, _before(before), earlier)
+    dossier = assemble(_scene(project, model), outcomes, digests, _before(before), earlier, suite_before)
     (made / FACTS).write_text(write(dossier))
     (made / RELEASE_PAGE).write_text(page.release(dossier))
     for target in dossier.targets:
@@ -114,13 +116,18 @@ def assemble(
     digests: dict[str, str | None],
     before: change.Before,
     judged_before: PolicyFact | None,
+    suite_before: str | None = None,
 ) -> Dossier:
     """The facts of a run."""
     found = [_target(scene, outcome) for outcome in outcomes]
     rows = _rows(scene, found)
     noun = "requests" if rows is None else inputs.noun(rows.one(0))
     targets = tuple(_told(scene, target, found, rows, noun) for target in found)
-    policy = policy_fact(scene, digests["suite"])
+    counted = None if scene.suite is None else len(scene.suite.order) - _repeats(scene.suite)
+    tried = suite_before
+    if counted is not None and digests["suite"] is not None:
+        tried = terms.suite_term(counted, digests["suite"])
+    policy = policy_fact(scene, tried)
     source, suite = str(digests["source"]), (digests["suite"], digests["suite inputs"])
     columns = () if scene.suite is None else tuple(sorted(set(scene.suite.columns) - set(MADE)))
     recipe = {name: str(value) for name, value in scene.config.quantize.model_dump(mode="json").items()}
@@ -130,7 +137,7 @@ def assemble(
         description=scene.config.description,
         kind=scene.config.task.kind,
         noun=noun,
-        rows=None if scene.suite is None else len(scene.suite.order) - _repeats(scene.suite),
+        rows=counted,
         source_digest=source,
         suite_digest=suite[0],
         suite_inputs_digest=suite[1],
@@ -148,10 +155,9 @@ def assemble(
 
 
 def policy_fact(scene: Scene, suite: str | None) -> PolicyFact:
-    """The effective policy and what decides besides it, so that the next dossier can say what was edited. `suite`: its digest,
-    where a target was judged on it."""
+    """The effective policy and what decides besides it, so that the next dossier can say what was edited. `suite`: the term that
+    names it, where a target was judged on one."""
     project, config, policy = scene.project, scene.config, scene.policy
-    tried = None if scene.suite is None or suite is None else terms.suite_term(len(scene.suite.order), suite)
     limits = tuple(
         LimitFact(
             metric=one.metric,
@@ -175,7 +181,7 @@ def policy_fact(scene: Scene, suite: str | None) -> PolicyFact:
         goal=goal,
         besides=policy.spelled_besides,
         limits=limits,
-        judged_as=terms.judged_as(config, {use.name: load_target(project, use.name) for use in config.uses}, tried),
+        judged_as=terms.judged_as(config, {use.name: load_target(project, use.name) for use in config.uses}, suite),
     )
 
 

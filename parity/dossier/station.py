@@ -18,7 +18,7 @@ from compile.line import Line, own_code
 from compile.step import Step
 from parity.check import Outcome
 from parity.dossier import FACTS, RELEASE_PAGE, SCHEMA, SUPERSEDED
-from parity.dossier.terms import judged_as, unchanged
+from parity.dossier.terms import SUITE, judged_as, unchanged, with_suite
 from parity.policy import load_policy
 
 DRAWN_BY = ("jinja2", "numpy", "scipy")
@@ -38,6 +38,20 @@ class Before:
     unread: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Decides:
+    """What decides this run: the policy by its digest, the terms besides, and the suite by its digest where a target was judged."""
+
+    policy: str
+    terms: dict[str, str]
+    suite: str | None
+
+    def same(self, fact: dict[str, Any]) -> bool:
+        return bool(
+            fact["digest"] == self.policy and unchanged(fact.get("judged_as") or self.terms, self.terms, self.suite)
+        )
+
+
 def dossier(
     line: Line, outcomes: Sequence[Outcome], before: Before, release: str | None, *, published: bool = False
 ) -> Made:
@@ -51,13 +65,16 @@ def dossier(
     suite_digest = None if suite is None else suite.digest
     asked = judged_as(line.config, {use.name: load_target(line.project, use.name) for use in line.config.uses})
     source = digest.of_document(build.source_inputs(line))
-    judged_before = _judged_before(folder, policy.digest, (asked, suite_digest), before.text, published)
+    last = _last(folder)
+    judged_before = _judged_before(last, Decides(policy.digest, asked, suite_digest), before.text, published)
+    carried = (last["policy"].get("judged_as") or {}).get(SUITE) if last is not None and suite is None else None
     arguments = {
         "model": line.model,
         "outcomes": told,
         "digests": {"source": source, "suite": suite_digest, "suite inputs": inputs_digest, "release": release},
         "before": asdict(before),
         "judged_before": judged_before,
+        "suite_before": carried,
     }
     inputs = {
         **{f"outcome of {o.name}": digest.of_document(one) for o, one in zip(outcomes, told, strict=True)},
@@ -72,6 +89,7 @@ def dossier(
         "policy": policy.digest,
         "last release": digest.of_document(asdict(before)),
         "policy judged before": digest.of_document(judged_before),
+        "suite judged before": str(carried),
         "page templates": _templates(),
         "lockstep's own code": own_code("compile", "parity"),
         **{f"version of {name}": toolchain.version(name) for name in DRAWN_BY},
@@ -125,24 +143,37 @@ def _templates() -> str:
     return digest.of_tree(digest.of_files(folder))
 
 
-def _judged_before(
-    folder: Path, policy: str, terms: tuple[dict[str, str], str | None], released: str | None, published: bool
-) -> Any:
-    """What decided the verdicts before these, where it was another policy or other `terms` besides (the last of them the suite's
-    digest) and no release went out under these: neither the last one, nor this very one before somebody tried other terms.
-
-    The dossier that lies there says it: either it was made under others, or it carries what it was told.
-    """
-
-    def same(fact: dict[str, Any]) -> bool:
-        return bool(fact["digest"] == policy and unchanged(fact.get("judged_as") or terms[0], *terms))
-
+def _last(folder: Path) -> dict[str, Any] | None:
+    """The dossier that lies there, of a judged run; None where there is none that can be read."""
     try:
-        last = json.loads((folder / (FACTS if (folder / FACTS).is_file() else SUPERSEDED)).read_text())
-        if last["schema"] != SCHEMA:
-            return None
-        seen = last["judged_before"] if same(last["policy"]) else None if published else last["policy"]
-        settled = released is not None and same(json.loads(released)["policy"])
+        found = json.loads((folder / (FACTS if (folder / FACTS).is_file() else SUPERSEDED)).read_text())
+        return _with_suite(found) if found["schema"] == SCHEMA else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return None if settled or seen is None or same(seen) else seen
+
+
+def _with_suite(document: dict[str, Any]) -> dict[str, Any]:
+    """A dossier whose policy says the suite too, as older ones do not."""
+    policy = document["policy"]
+    if policy.get("judged_as") is None:
+        return document
+    said = with_suite(policy["judged_as"], document.get("rows"), document.get("suite_digest"))
+    return {**document, "policy": {**policy, "judged_as": said}}
+
+
+def _judged_before(
+    last: dict[str, Any] | None, decides: Decides, released: str | None, published: bool
+) -> dict[str, Any] | None:
+    """What decided the verdicts before these, where it was another policy or other terms besides and no release went out
+    under these: neither the last one, nor this very one before somebody tried other terms.
+
+    The `last` dossier says it: either it was made under others, or it carries what it was told.
+    """
+    if last is None:
+        return None
+    try:
+        seen = last["judged_before"] if decides.same(last["policy"]) else None if published else last["policy"]
+        settled = released is not None and decides.same(_with_suite(json.loads(released))["policy"])
+    except (ValueError, KeyError, TypeError):
+        return None
+    return None if settled or seen is None or decides.same(seen) else dict(seen)

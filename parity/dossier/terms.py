@@ -31,14 +31,19 @@ def judged_as(config: ModelFile, targets: Mapping[str, TargetFile], suite: str |
 
 
 def suite_term(rows: int, digest: str) -> str:
-    """A suite by its size and by the beginning of its digest: another one after a verdict is a second try."""
-    return f"{rows:,} rows, {digest[:SHOWN]}"
+    """A suite by the beginning of its digest, and the rows that count: another one after a verdict is a second try."""
+    return f"{digest[:SHOWN]} ({rows:,} rows)"
+
+
+def with_suite(terms: Mapping[str, str], rows: int | None, digest: str | None) -> dict[str, str]:
+    """Terms of a dossier that says its suite apart, as older ones do."""
+    return dict(terms) if rows is None or digest is None else {SUITE: suite_term(rows, digest), **terms}
 
 
 def unchanged(was: Mapping[str, str], now: Mapping[str, str], suite: str | None) -> bool:
     """Whether these terms are the same, and the suite too, by its digest, where both sides say it."""
     tried = was.get(SUITE)
-    other = tried is not None and suite is not None and not tried.endswith(suite[:SHOWN])
+    other = tried is not None and suite is not None and not tried.startswith(suite[:SHOWN])
     return not other and {name: term for name, term in was.items() if name != SUITE} == now
 
 

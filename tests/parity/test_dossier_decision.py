@@ -457,11 +457,13 @@ def test_another_suite_after_a_verdict_is_told_and_none_where_a_run_judged_nothi
     )
     first = dossier(target(), policy=now, judged_before=was).change
     assert (
-        "Judged otherwise since the last verdict: suite: 4,000 rows, abababababab → 900 rows, cdcdcdcdcdcd."
+        "Judged otherwise since the last verdict: suite: abababababab (4,000 rows) → cdcdcdcdcdcd (900 rows)."
         in first.sentences
     )
     for sides in ((was, POLICY), (POLICY, now)):
         assert not dossier(target(), policy=sides[1], judged_before=sides[0]).change.judged_as_since_judged
+    again = told(dossier(target(), policy=was), target(), policy=now, judged_before=was)
+    assert not [one for one in again if "Judged otherwise" in one], "the release's own verdict was the last one"
     released = told(dossier(target(), policy=was), target(), policy=now)
     assert not [one for one in released if "Judged otherwise" in one], (
         "a release says more of another suite than its size"
