@@ -29,7 +29,7 @@ def refuse_strange(config: ModelFile, labels: Array | None) -> None:
     they say nothing about the task."""
     task = config.task
     if task.kind == "binary_score" and labels is not None:
-        _refuse_more_than_two(labels)
+        _refuse_no_sides(labels)
     if task.kind == "detection" and labels is not None and labels.ndim == 3 and not (labels[..., -1] >= 0).any():
         raise ConfigError("suite: labels: no row has an object (class -1 stands for none); leave the labels out")
     classes = config.classes
@@ -43,9 +43,10 @@ def refuse_strange(config: ModelFile, labels: Array | None) -> None:
         )
 
 
-def _refuse_more_than_two(labels: Array) -> None:
+def _refuse_no_sides(labels: Array) -> None:
     kinds = np.unique(labels)
-    if kinds.dtype.kind not in "biuf" or len(kinds) > 2 or (len(kinds) == 2 and not kinds[0] <= 0 < kinds[1]):
+    of_numbers = kinds.dtype.kind in "biuf" and bool(np.isfinite(kinds).all())
+    if not of_numbers or len(kinds) > 2 or (len(kinds) == 2 and not kinds[0] <= 0 < kinds[1]):
         found = f"{labels.dtype} such as {', '.join(str(kind) for kind in kinds[:3])}"
         raise ConfigError(
             f"suite: labels: found {found}; expected 0 and 1 (or -1 and 1), of which 1 is what scores are high for"

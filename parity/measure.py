@@ -168,9 +168,8 @@ def task_quality(scene: Scene, against: Against, limit: Limit) -> Named:
 def _margin(found: quality.Quality, rows: Rows, limit: Limit) -> Measured:
     """What is left of the reference's quality: a difference, or for a relative margin the contrast that is 0 at its edge."""
     of_figure = estimate.figure_of(contrast(found, limit), found.differs, found.worst, rows.groups, limit.confidence)
-    span = (
-        (-math.inf, math.inf) if found.errors else (-kept(found, limit), 1.0)
-    )  # of both sides 0 to 1; errors may be more
+    # both sides of a share are 0 to 1; errors may be more
+    span = (-math.inf, math.inf) if found.errors else (-kept(found, limit), 1.0)
     return estimate.measured(estimate.within(span, of_figure), len(rows), rows.groups, limit.sense, limit.threshold)
 
 

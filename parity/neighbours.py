@@ -31,7 +31,7 @@ class Gallery:
 
     def nearest(self, queries: Array, first: int, k: int) -> Codes:
         """Of each query the `k` nearest other rows by cosine, the nearest first, of equally near ones the earlier; `first`: the
-        observed row of query 0.
+        observed row of query 0. Finite numbers: a law of the judge sees to that.
 
         [queries, k], or fewer columns where the gallery holds fewer others.
         """
@@ -42,9 +42,8 @@ class Gallery:
 
     def _block(self, units: Array, first: int, k: int) -> Codes:
         near = units @ self.units.T
-        near[:, self.twins[0]] = near[
-            :, self.twins[1]
-        ]  # equal columns need not come out of a product alike in their last bit
+        later, firsts = self.twins
+        near[:, later] = near[:, firsts]  # equal columns need not come out of a product alike in their last bit
         start, stop = np.searchsorted(self.rows, [first, first + len(units)])
         near[self.rows[start:stop] - first, np.arange(start, stop)] = -np.inf  # a row is no neighbour of itself
         if k == 1:

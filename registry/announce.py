@@ -147,14 +147,16 @@ def _more_rows(ending: Ending) -> list[str]:
 def _advice(ending: Ending) -> list[str]:
     """What to try where targets were refused; of a broken law, which no recipe mends, nothing."""
     line = ending.line
-    missed = {
-        o.name: [f["of"] for f in o.verdict["findings"] if f["status"] == "FAIL"]
-        for o in ending.outcomes
-        if o.status == "FAIL"
-    }
-    lawful = {name: metrics for name, metrics in missed.items() if all(metrics)}
-    floats = [name for name in lawful if load_target(line.project, name).precision != "int8"]
-    found = when_refused(line.model, line.config.quantize, lawful, floats)
+    missed: dict[str, dict[str, list[str]]] = {"int8": {}, "float32": {}, "float16": {}}
+    for one in ending.outcomes:
+        metrics = [f["of"] for f in one.verdict.get("findings", []) if f["status"] == "FAIL"]
+        if one.status == "FAIL" and all(metrics):
+            missed[load_target(line.project, one.name).precision][one.name] = metrics
+    sound = any(
+        o.status == "PASS" and load_target(line.project, o.name).precision == "float32" for o in ending.outcomes
+    )
+    floats = [] if sound else list(missed["float32"])
+    found = when_refused(line.model, line.config.quantize, missed["int8"], floats)
     return ["", *(text.replace("`lockstep ", f"`{_typed()} ") for text in found)] if found else []
 
 

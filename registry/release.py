@@ -171,7 +171,7 @@ def stand_in(line: Line, outcome: Outcome, outcomes: Sequence[Outcome]) -> dict[
     """Whether the target may stand in for the cloud, or fail over to it: what differs has to be explained, and the cloud itself
     has to pass."""
     cloud = (outcome.verdict.get("baseline") or {}).get("used")
-    status = next((o.status for o in outcomes if o.name == cloud), Status.PASS)
+    status = Status.PASS if cloud is None else next(o.status for o in outcomes if o.name == cloud)
     equal = answers_equal(outcome.verdict)
     explained = None if equal or outcome.status != Status.PASS else read_explained(line, outcome.name)
     fit, why = failover(outcome.status, explained, equal=equal, cloud=status)

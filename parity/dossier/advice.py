@@ -63,12 +63,10 @@ def when_refused(
     model: str, quantize: QuantizeConfig, missed: Mapping[str, Collection[str]], floats: Sequence[str] = ()
 ) -> list[str]:
     """What to try where targets were refused, a line each. `missed`: of each int8 target the metrics; nothing where there is none.
-    `floats`: float targets that failed, which no recipe mends."""
+    `floats`: where none in float32 passes, these."""
     if floats:
-        first = (
-            f"  `lockstep explain {model} {floats[0]}`: a float target misses its limits, so that no recipe mends int8:"
-        )
-        return ["what to try:", first, "  its cause comes first"]
+        beside = ["  what float32 misses no recipe mends in int8"] if missed else []
+        return ["what to try:", f"  `lockstep explain {model} {floats[0]}`: the step, the cause and the layer", *beside]
     if not missed:
         return []
     lines = ["what to try (docs/verdicts.md, `When int8 is refused`):"]

@@ -40,11 +40,15 @@ def ship(targets: Sequence[Target], model: str) -> Answer:
     first, more = stopping[0], len(stopping) - 1
     also = f" ({more} more: {', '.join(t.name for t in stopping[1:])})" if more else ""
     others = [target for target in targets if target.required and code_of(target) not in (PASSED, code)]
-    beside = "".join(f" Besides, {t.name} {_verb(t)}: {brief_reason(t)}" for t in others)
-    step = next((target.next for target in (*stopping[:1], *others) if target.next), None)
+    beside = "".join(f"; besides, {t.name} {_verb(t)}: {brief_reason(t).removesuffix('.')}" for t in others)
+    step = next((target.next for target in (*stopping, *others) if target.next), None)
     if code == UNDECIDED:
         return Answer(word="not yet", sentence=f"{first.name} {_verb(first)}{also}: {reason(first)}", next=step)
-    return Answer(word="no", sentence=f"{first.name} {_verb(first)}{also}: {reason(first)}{beside}", next=step)
+    return Answer(word="no", sentence=f"{first.name} {_verb(first)}{also}: {_then(reason(first), beside)}", next=step)
+
+
+def _then(text: str, beside: str) -> str:
+    return f"{text.removesuffix('.')}{beside}." if beside else text
 
 
 def _verb(target: Target) -> str:
@@ -92,7 +96,7 @@ def stand_in(target: Target, cloud: Target | None = None) -> Answer:
         )
     if cloud is not None and cloud.status != "PASS":
         word = "not yet" if code_of(cloud) == UNDECIDED else "no"
-        said = f"It answers as {cloud.name} does, within every limit, but that one does not pass itself: {brief_reason(cloud)}"
+        said = f"It passes beside {cloud.name}, but that one does not pass itself: {brief_reason(cloud)}"
         return Answer(word=word, sentence=said)  # type: ignore[arg-type]
     pairs = [pair for pair in target.pairs if pair.differ]
     cause = target.cause

@@ -73,7 +73,7 @@ def brief_reason(target: Target) -> str:
     """The same with one limit alone: how many are not met, and the one furthest out."""
     first = deciding(target)
     if first is None:
-        return (target.why or "nothing was judged").splitlines()[0]
+        return (target.why or "nothing was judged").splitlines()[0].removesuffix("; the last lines:")
     if len(missed(target)) == 1:
         return f"{first.sentence}."
     return f"{_counted(target)}. Furthest out: {first.sentence}."

@@ -56,7 +56,9 @@ def _how_many(pair: Pair, task: TaskConfig, noun: str) -> str:
         verb += f" {task.threshold:g}"
     if task.kind in ("regression", "none"):
         verb += f" of {100 * task.tolerance:g} %"
-    most = "" if pair.high >= 1 else f", at most {percent.at_most(pair.high)} with 95 % confidence"
+    most = f", at most {percent.at_most(pair.high)} with 95 % confidence"
+    if pair.high >= 1:
+        most = "" if pair.share == 1 else ", without a bound"
     if pair.groups is not None and pair.groups < LEAST_GROUPS:
         most = f", {NO_INTERVAL}"
     return f"{pair.differ:,} of {pair.n:,} {noun}{_in_groups(pair)} {verb}: {percent.share(pair.share)}{most}."

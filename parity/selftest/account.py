@@ -46,7 +46,7 @@ def _small(suite: Mapping[str, int], alarms: list[Mapping[str, Any]]) -> list[st
     if suite["units"] == whole or not any(row["caught_by"] == "undecided" for row in alarms):
         return []
     return [
-        f"{suite['units']:,} rows or groups decide less than the {whole:,} of the suite itself: a `pool` of {5 * whole:,} more lets "
+        f"{suite['units']:,} rows or groups decide less than the {whole:,} of the suite itself: a `pool` of {5 * whole:,} lets "
         "suites be as large, and what is undecided so may then be decided"
     ]
 

@@ -152,7 +152,11 @@ def test_a_table_of_limits_gives_what_is_alike_on_both_sides_one_row() -> None:
         ([("a", "PASS", {}), ("b", "FAIL", {})], "no", "b fails"),
         ([("a", "PASS", {}), ("b", "ERROR", {}), ("c", "FAIL", {})], "no", "b could not be built or run"),
         ([("a", "FAIL", {}), ("b", "FAIL", {})], "no", "1 more: b"),
-        ([("a", "FAIL", {}), ("b", "ERROR", {})], "no", "Besides, a fails: agreement"),
+        (
+            [("a", "FAIL", {}), ("b", "ERROR", {})],
+            "no",
+            "built or run: ERROR for a reason; besides, a fails: agreement",
+        ),
         ([("a", "PASS", {}), ("b", "INCONCLUSIVE", {})], "not yet", "b is undecided"),
         ([("a", "PASS", {}), ("b", "DEFERRED", {})], "not yet", "DEFERRED for a reason"),
         ([("a", "PASS", {}), ("b", "DEFERRED", {"deferral_allowed": True})], "yes", "b goes out unjudged"),
@@ -242,7 +246,9 @@ def test_what_mends_answers_is_not_advised_where_speed_alone_is_missed() -> None
     assert "goal" not in wrong
     assert when_refused("m", usual, {}) == []
     floats = "\n".join(when_refused("m", usual, {"edge": ["agreement"]}, ["cloud"]))
-    assert "`lockstep explain m cloud`: a float target misses its limits" in floats
+    assert "`lockstep explain m cloud`: the step" in floats
+    assert "no recipe mends" in floats
+    assert "no recipe mends" not in "\n".join(when_refused("m", usual, {}, ["cloud"]))
     assert not any(word in floats for word in ("tune", "kl", "in its place"))
 
 
@@ -289,7 +295,7 @@ def test_may_the_edge_stand_in(status: str, more: dict[str, Any], word: str, say
 def test_no_edge_stands_in_for_a_cloud_that_does_not_pass_itself(status: str, word: str) -> None:
     found = stand_in(target("edge", cause=FOUND), target("cloud", status, role="cloud"))
     assert found.word == word
-    assert ("answers as cloud does" in found.sentence) == (status != "PASS")
+    assert ("passes beside cloud" in found.sentence) == (status != "PASS")
 
 
 @pytest.mark.parametrize(

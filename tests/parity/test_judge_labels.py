@@ -69,6 +69,7 @@ def test_labels_that_stand_for_the_opposite_are_refused(case: Case) -> None:
         ([0, 1, 2, 9], "int64 such as 0, 1, 2"),
         ([0.2, 0.9], "float64 such as 0.2, 0.9"),
         (["no", "yes"], "<U3 such as no, yes"),
+        ([1.0, np.nan], "float64 such as 1.0, nan"),
     ],
 )
 def test_scores_have_labels_of_two_sides(labels: list[Any], refused: str | None) -> None:

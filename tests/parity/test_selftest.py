@@ -326,7 +326,7 @@ def test_suites_that_are_smaller_for_want_of_a_pool_are_said_to_decide_less() ->
         "model": "m", "target": "t", "caught": 0, "must_catch": 0, "caught_by": {}, "false_alarms": 1, "benign": 1, "grey": 0,
         "suite": {"units": 833, "pool": 5000, "whole": 5000}, "rows": [row], "fixed_tolerances": {},
     }  # fmt: skip
-    told = "833 rows or groups decide less than the 5,000 of the suite itself: a `pool` of 25,000"
+    told = "833 rows or groups decide less than the 5,000 of the suite itself: a `pool` of 25,000 lets"
     assert told in printed(found)
     assert told not in printed(found | {"suite": {"units": 5000, "pool": 30000, "whole": 5000}})
     assert told not in printed(found | {"rows": [row | {"caught_by": "statistics"}]})

@@ -14,7 +14,7 @@ import numpy as np
 
 from compile import percent
 from compile.config import ModelFile, TaskConfig
-from compile.errors import ToolchainError
+from compile.errors import ConfigError, ToolchainError
 from parity.answers import Array, Flags, agree, correct
 from parity.explain.experiment.case import Case
 from parity.explain.mistake import preprocessing
@@ -43,8 +43,14 @@ def about(config: ModelFile, case: Case, source: Path, columns: Mapping[str, Arr
     """The first doubt that holds: labels in another order or numbering, inputs made otherwise than the model expects."""
     if "labels" not in columns:
         return None
-    refuse_strange(config, columns["labels"])
     labels, answers = columns["labels"][columns["row"]], Observed(source, config).answers()
+    if config.task.kind == "binary_score":
+        try:
+            refuse_strange(config, labels)
+        except ConfigError as error:
+            return Doubt(
+                f"the suite, not the artifact: {str(error).removeprefix('suite: ')}", "label each row with 0 or 1"
+            )
     right = correct(config.task, answers, labels)
     if right is None or right.all():
         return None
