@@ -7,10 +7,13 @@ import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
+from compile.config import ModelFile
+from parity.explain.experiment import doubts
 from tests.conftest import run_in
 from tests.parity import planted
 from tests.parity.planted import explained
@@ -81,16 +84,30 @@ def test_permuted_classes_of_a_device_are_postprocessing_with_the_permutation(ro
     assert "[2, 0, 1, 4, 3]" in found["sentence"]
 
 
-def test_permuted_labels_are_the_suites_fault_and_not_the_artifacts(root: Path) -> None:
+@pytest.mark.parametrize("numbers", [[1, 2, 3, 4, 0], [1, 2, 3, 4, 5]], ids=["permuted", "counted from one"])
+def test_permuted_labels_are_the_suites_fault_and_not_the_artifacts(root: Path, numbers: list[int]) -> None:
     path = root / "mine" / "text.npz"
     with np.load(path) as arrays:
         kept = dict(arrays)
-    kept["labels"] = np.array([1, 2, 3, 4, 0])[kept["labels"]]
+    kept["labels"] = np.array(numbers)[kept["labels"]]
     np.savez(path, **kept)
     found = explained(root, "text", FLOAT)
     assert found["cause"] == "pre/post-processing"
     assert found["step"] == "suite"
     assert "labels are permuted" in found["sentence"]
+
+
+def test_labels_of_scores_that_have_no_two_sides_are_the_suites_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    tensor = {"dtype": "float32", "shape": ["batch", 1]}
+    config = ModelFile.model_validate(
+        {"source": {"onnx": "m.onnx"}, "inputs": {"x": tensor}, "outputs": {"y": tensor}, "suite": {"npz": "s.npz"},
+         "task": {"kind": "binary_score"}, "targets": ["edge"]}
+    )  # fmt: skip
+    monkeypatch.setattr(doubts.Observed, "answers", lambda _: np.full((4, 1), 0.9))
+    columns = {"row": np.arange(4), "labels": np.array([1, 2, 2, 1])}
+    found = doubts.about(config, cast(Any, None), Path(), columns)
+    assert found is not None
+    assert "expected 0 and 1" in found.sentence
 
 
 def test_a_suite_of_transposed_images_is_the_suites_fault(root: Path) -> None:
