@@ -219,7 +219,8 @@ def test_when_nothing_passes_the_best_is_kept_with_its_reason_and_the_clock_is_k
 def test_an_interrupt_keeps_what_was_found(net: Path, tmp_path: Path) -> None:
     root = copied(net, tmp_path)
     shutil.rmtree(root / "out" / "net" / "targets" / TARGET / "tune", ignore_errors=True)
-    command = [sys.executable, "-m", "lockstep", "tune", "net", TARGET, "--minutes", "10"]
+    tune = [sys.executable, "-m", "lockstep", "tune", "net", TARGET, "--minutes", "10"]
+    command = ["env", "--default-signal=INT", *tune]  # in the background interrupts are ignored, by children too
     running = subprocess.Popen(
         command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
     )
